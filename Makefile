@@ -1,0 +1,45 @@
+# make demo    the main job on a real local cluster; ends by itself
+# make test    all tests
+# make check   format, lint, types, Rust lints
+# Each makes .venv itself when something that it installs has changed. Needed: Python 3.11 or newer, make, cargo.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+SETUP := .venv/.complete
+INSTALLED := requirements-dev.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) \
+	$(wildcard frost-ed25519-py/*.toml) frost-ed25519-py/Cargo.lock $(wildcard frost-ed25519-py/src/*.rs)
+RUST := cd frost-ed25519-py && cargo
+
+.PHONY: demo test check format load clean
+
+demo: $(SETUP)
+	@$(BIN)/frost-sidecar demo
+
+test: $(SETUP)
+	$(BIN)/python -m pytest
+
+check: $(SETUP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(RUST) fmt --check
+	$(RUST) clippy --quiet --all-targets -- -D warnings
+	$(RUST) clippy --quiet --all-targets --all-features -- -D warnings
+
+# 10,000 signatures through the Unix socket while a signer is killed and restarted
+load: $(SETUP)
+	$(BIN)/python benchmarks/load.py
+
+format: $(SETUP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(RUST) fmt
+
+clean:
+	rm -rf .venv frost-ed25519-py/target
+
+$(SETUP): $(INSTALLED)
+	@echo "Setting up .venv (the first time builds the Rust binding: about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@

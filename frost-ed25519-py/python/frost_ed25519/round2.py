@@ -1,0 +1,5 @@
+"""Round two: signature shares (RFC 9591, section 5.2)."""
+
+from frost_ed25519._native import SignatureShare, sign
+
+__all__ = ["SignatureShare", "sign"]

@@ -1,0 +1,174 @@
+//! Everything that can go wrong, and the Python exception that says so.
+//!
+//! The classes themselves are Python (`frost_ed25519/exceptions.py`); this file
+//! is the only place that decides which of them a failure becomes. No message
+//! ever quotes an input value: an input may be a secret.
+
+use frost_ed25519 as frost;
+use pyo3::{exceptions::PyImportError, prelude::*, types::PyType};
+
+use crate::identifier::Identifier;
+
+/// A failure of this library.
+#[derive(Debug)]
+pub enum Error {
+    /// The crate refused.
+    Frost(frost::Error),
+    /// Signing nonces were offered a second time.
+    NonceReused,
+    /// A secret package of the key generation was offered a second time.
+    SecretPackageReused,
+    /// An integer is no identifier, or an identifier is no small integer.
+    IdentifierOutOfRange,
+    /// `max_signers` does not fit the crate's 16 bits.
+    MaxSignersOutOfRange,
+    /// `min_signers` does not fit the crate's 16 bits.
+    MinSignersOutOfRange,
+    /// A key package whose signing share does not belong to its verifying share.
+    KeyPackageMismatch,
+    /// A group element of another length than 32 bytes.
+    ElementLength,
+    /// Bytes that decode, but are not what the decoded value encodes to.
+    NotCanonical,
+    /// Text that is not the JSON form of the type named.
+    Json {
+        /// The Python name of the type.
+        type_name: &'static str,
+        /// Line of the offence, from 1; 0 if unknown.
+        line: usize,
+        /// Column of the offence, from 1; 0 if unknown.
+        column: usize,
+    },
+}
+
+impl From<frost::Error> for Error {
+    fn from(error: frost::Error) -> Self {
+        Self::Frost(error)
+    }
+}
+
+impl From<frost::FieldError> for Error {
+    fn from(error: frost::FieldError) -> Self {
+        Self::Frost(error.into())
+    }
+}
+
+impl Error {
+    /// The name of the class in `frost_ed25519.exceptions`.
+    fn class(&self) -> &'static str {
+        use frost::{FieldError, GroupError};
+        use frost_ed25519::Error as F;
+        match self {
+            Self::NonceReused => "NonceReused",
+            Self::SecretPackageReused => "SecretPackageReused",
+            Self::IdentifierOutOfRange => "IdentifierOutOfRange",
+            Self::MaxSignersOutOfRange => "InvalidMaxSigners",
+            Self::MinSignersOutOfRange => "InvalidMinSigners",
+            Self::KeyPackageMismatch => "InvalidKeyPackage",
+            Self::ElementLength => "MalformedElement",
+            Self::NotCanonical | Self::Json { .. } => "DeserializationError",
+            Self::Frost(error) => match error {
+                F::InvalidMinSigners => "InvalidMinSigners",
+                F::InvalidMaxSigners => "InvalidMaxSigners",
+                F::InvalidCoefficients => "InvalidCoefficients",
+                F::MalformedIdentifier => "MalformedIdentifier",
+                F::DuplicatedIdentifier => "DuplicatedIdentifier",
+                F::UnknownIdentifier => "UnknownIdentifier",
+                F::IncorrectNumberOfIdentifiers => "IncorrectNumberOfIdentifiers",
+                F::MalformedSigningKey => "MalformedSigningKey",
+                F::MalformedVerifyingKey => "MalformedVerifyingKey",
+                F::MalformedSignature => "MalformedSignature",
+                F::InvalidSignature => "InvalidSignature",
+                F::DuplicatedShares => "DuplicatedShares",
+                F::IncorrectNumberOfShares => "IncorrectNumberOfShares",
+                F::IdentityCommitment => "IdentityCommitment",
+                F::MissingCommitment => "MissingCommitment",
+                F::IncorrectCommitment => "IncorrectCommitment",
+                F::IncorrectNumberOfCommitments => "IncorrectNumberOfCommitments",
+                F::InvalidSignatureShare { .. } => "InvalidSignatureShare",
+                F::InvalidSecretShare { .. } => "InvalidSecretShare",
+                F::PackageNotFound => "PackageNotFound",
+                F::IncorrectNumberOfPackages => "IncorrectNumberOfPackages",
+                F::IncorrectPackage => "IncorrectPackage",
+                F::InvalidProofOfKnowledge { .. } => "InvalidProofOfKnowledge",
+                F::FieldError(FieldError::MalformedScalar) => "MalformedScalar",
+                F::FieldError(FieldError::InvalidZeroScalar) => "InvalidZeroScalar",
+                F::GroupError(GroupError::MalformedElement) => "MalformedElement",
+                F::GroupError(GroupError::InvalidIdentityElement) => "InvalidIdentityElement",
+                F::GroupError(GroupError::InvalidNonPrimeOrderElement) => {
+                    "InvalidNonPrimeOrderElement"
+                }
+                F::InvalidCoefficient => "InvalidCoefficient",
+                F::SerializationError => "SerializationError",
+                F::DeserializationError => "DeserializationError",
+                // What this ciphersuite does support, and what the crate may add.
+                _ => "FrostError",
+            },
+        }
+    }
+
+    /// What to tell the caller. Never contains a value.
+    fn message(&self) -> String {
+        use frost_ed25519::Error as F;
+        match self {
+            Self::NonceReused => "These signing nonces were used before.".to_owned(),
+            Self::SecretPackageReused => "This secret package was used before.".to_owned(),
+            Self::IdentifierOutOfRange => {
+                "The integer form of an identifier is 1 to 65535.".to_owned()
+            }
+            Self::MaxSignersOutOfRange => "max_signers must be 2 to 65535.".to_owned(),
+            Self::MinSignersOutOfRange => {
+                "min_signers must be at least 2 and not larger than max_signers".to_owned()
+            }
+            Self::KeyPackageMismatch => {
+                "The signing share does not belong to the verifying share.".to_owned()
+            }
+            Self::ElementLength => "An encoded group element has 32 bytes.".to_owned(),
+            Self::NotCanonical => "Not the one encoding of its value.".to_owned(),
+            Self::Json {
+                type_name,
+                line,
+                column,
+            } => format!("Not the JSON form of {type_name} (line {line}, column {column})."),
+            // The crate says "Error in scalar Field" for all of these; their
+            // own text says more.
+            Self::Frost(F::FieldError(error)) => error.to_string(),
+            Self::Frost(F::GroupError(error)) => error.to_string(),
+            Self::Frost(error) => error.to_string(),
+        }
+    }
+
+    /// The participants to blame, for the classes that name them.
+    fn culprits(&self) -> Option<Vec<Identifier>> {
+        use frost_ed25519::Error as F;
+        match self {
+            Self::Frost(
+                error @ (F::InvalidSignatureShare { .. }
+                | F::InvalidSecretShare { .. }
+                | F::InvalidProofOfKnowledge { .. }),
+            ) => Some(error.culprits().into_iter().map(Identifier).collect()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        Python::attach(|py| {
+            let class = match py
+                .import("frost_ed25519.exceptions")
+                .and_then(|module| module.getattr(error.class()))
+            {
+                Ok(class) => class,
+                Err(failure) => return failure,
+            };
+            match class.cast_into::<PyType>() {
+                Ok(class) => match error.culprits() {
+                    Some(culprits) => PyErr::from_type(class, (error.message(), culprits)),
+                    None => PyErr::from_type(class, (error.message(),)),
+                },
+                Err(_) => PyImportError::new_err("frost_ed25519.exceptions is damaged"),
+            }
+        })
+    }
+}

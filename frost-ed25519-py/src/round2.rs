@@ -1,0 +1,70 @@
+//! Round two: signature shares (RFC 9591, section 5.2).
+
+use std::hash::{Hash, Hasher};
+
+use frost_ed25519 as frost;
+use pyo3::prelude::*;
+
+use crate::{
+    element::repr, error::Error, key_package::KeyPackage, mapping::Wraps, round1::SigningNonces,
+    signing_package::SigningPackage, wire::Wire,
+};
+
+type Inner = frost::round2::SignatureShare;
+
+/// One participant's part of a signature, a scalar of 32 bytes.
+#[pyclass(frozen, eq, hash, module = "frost_ed25519.round2")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SignatureShare(pub Inner);
+
+impl Hash for SignatureShare {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.serialize().hash(state);
+    }
+}
+
+impl Wraps for SignatureShare {
+    type Inner = Inner;
+
+    fn inner(&self) -> &Self::Inner {
+        &self.0
+    }
+}
+
+#[pymethods]
+impl SignatureShare {
+    fn __repr__(&self) -> String {
+        repr("SignatureShare", Ok(self.0.serialize()))
+    }
+}
+
+impl Wire for Inner {
+    const NAME: &'static str = "SignatureShare";
+
+    fn encode(&self) -> Result<Vec<u8>, frost::Error> {
+        Ok(self.serialize())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        Ok(Self::deserialize(bytes)?)
+    }
+}
+
+crate::wire::public_methods!(SignatureShare, frost_ed25519::round2::SignatureShare);
+
+/// Make this participant's signature share (RFC 9591, section 5.2).
+///
+/// The nonces are gone before anything is computed, whatever comes of it; a
+/// second use raises `NonceReused`.
+#[pyfunction]
+pub fn sign(
+    py: Python<'_>,
+    signing_package: &SigningPackage,
+    nonces: &SigningNonces,
+    key_package: &KeyPackage,
+) -> Result<SignatureShare, Error> {
+    let nonces = nonces.once.take().ok_or(Error::NonceReused)?;
+    let share =
+        py.detach(move || frost::round2::sign(&signing_package.0, &nonces, &key_package.0))?;
+    Ok(SignatureShare(share))
+}

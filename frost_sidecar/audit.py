@@ -1,0 +1,207 @@
+"""The record of every request, and its way to the sinks: no signature leaves before the required ones have it.
+
+Writes are batched naturally: while one write to a sink is under way, the next records gather and leave together.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from frost_sidecar.config import AuditConfig
+from frost_sidecar.errors import AuditUnavailable, Denied
+from frost_sidecar.hookspecs import AuditSink
+from frost_sidecar.logs import get_logger
+from frost_sidecar.metrics import CoordinatorMetrics
+from frost_sidecar.model import AuditRecord, AuditSession, Caller, Outcome, Quorum, SignRequest
+
+log = get_logger("frost_sidecar.audit")
+
+_LARGEST_BATCH = 512
+"""Most records in one write."""
+
+
+class Entry:
+    """What becomes the record of one request while it is under way."""
+
+    def __init__(self, caller: Caller, request: SignRequest) -> None:
+        self.caller = caller
+        self.request = request
+        self.key = request.key or ""
+        self.sessions: tuple[AuditSession, ...] = ()
+        self.participants: Quorum = ()
+        self.signature: bytes | None = None
+
+    def record(self, outcome: Outcome, reason: str | None = None) -> AuditRecord:
+        """The record as it stands."""
+        signed = outcome == "signed" and self.signature is not None
+        return AuditRecord(
+            time=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
+            request_id=self.request.request_id,
+            outcome=outcome,
+            caller=self.caller.subject,
+            key=self.key,
+            message_sha256=hashlib.sha256(self.request.message).hexdigest(),
+            participants=self.participants if signed else (),
+            sessions=self.sessions,
+            signature_sha256=hashlib.sha256(self.signature).hexdigest() if signed and self.signature else None,
+            reason=reason,
+            traceparent=self.request.traceparent,
+        )
+
+
+class Audit:
+    """Hands records to all sinks. Enter it before use; leaving waits for what is queued, within the write deadline."""
+
+    def __init__(
+        self, sinks: Sequence[tuple[str, AuditSink]], config: AuditConfig, metrics: CoordinatorMetrics
+    ) -> None:
+        self._lanes = [_Lane(name, sink, config, metrics) for name, sink in sinks]
+        self._required = [lane for lane in self._lanes if lane.name not in config.best_effort]
+        self._seconds = config.write_seconds
+        self._phase = metrics.phases.labels("audit")
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        for lane in self._lanes:
+            self._tasks.start_soon(lane.run, name=f"audit {lane.name}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tasks is not None:
+            with anyio.move_on_after(self._seconds, shield=True):
+                for lane in self._lanes:
+                    await lane.flushed()
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def recording(self, caller: Caller, request: SignRequest) -> AsyncIterator[Entry]:
+        """Around a request: when the block ends, its record is durable, whatever the end, or the request fails.
+
+        Raises:
+            AuditUnavailable: a required sink did not confirm the record of a signature in time. For a request that
+                fails anyway the record is handed over, and the request's own error stands.
+        """
+        entry = Entry(caller, request)
+        try:
+            yield entry
+        except BaseException as error:
+            outcome: Outcome = "denied" if isinstance(error, Denied) else "failed"
+            record = entry.record(outcome, str(error) if isinstance(error, Exception) else "cancelled")
+            await self._write(record, required=False)
+            raise
+        try:
+            await self._write(entry.record("signed"), required=True)
+        except AuditUnavailable as error:
+            withheld = entry.record("failed", f"signature withheld: {error}")
+            for lane in self._lanes:
+                lane.submit(withheld)
+            raise
+
+    async def _write(self, record: AuditRecord, *, required: bool) -> None:
+        """Hand over to all sinks and wait for the required ones, even if the request is cancelled meanwhile."""
+        tickets = [(lane, lane.submit(record)) for lane in self._lanes]
+        failed: list[str] = []
+        with self._phase.time(), anyio.CancelScope(shield=True):
+            deadline = anyio.current_time() + self._seconds
+            for lane, ticket in tickets:
+                if lane in self._required and not await lane.confirmed(ticket, deadline):
+                    failed.append(f"{lane.name}: {ticket.why if ticket else 'its queue is full'}")
+        if failed and required:
+            raise AuditUnavailable(
+                "the audit record could not be made durable, so nothing was signed: " + "; ".join(failed)
+            )
+        if failed:
+            log.error("audit record of a failed request is not confirmed", request_id=record.request_id, sinks=failed)
+
+
+class _Ticket:
+    """One record on its way to one sink."""
+
+    __slots__ = ("done", "durable", "record", "why")
+
+    def __init__(self, record: AuditRecord) -> None:
+        self.record = record
+        self.done = anyio.Event()
+        self.durable = False
+        self.why = "no confirmation in time"
+
+
+class _Lane:
+    """One sink with its queue; a single task writes, so that a sink is never called twice at once."""
+
+    def __init__(self, name: str, sink: AuditSink, config: AuditConfig, metrics: CoordinatorMetrics) -> None:
+        self.name = name
+        self._sink = sink
+        self._config = config
+        self._metrics = metrics
+        self._queue: list[_Ticket] = []
+        self._writing: list[_Ticket] = []
+        self._wake = anyio.Event()
+
+    def submit(self, record: AuditRecord) -> _Ticket | None:
+        """Queue a record; None where the queue is full."""
+        if len(self._queue) >= self._config.max_queue:
+            log.error("audit record lost: the queue is full", sink=self.name, request_id=record.request_id)
+            return None
+        ticket = _Ticket(record)
+        self._queue.append(ticket)
+        self._metrics.audit_backlog.labels(self.name).set(len(self._queue))
+        self._wake.set()
+        return ticket
+
+    async def confirmed(self, ticket: _Ticket | None, deadline: float) -> bool:
+        """Whether the record became durable by ``deadline``. One that has not been taken by then is withdrawn."""
+        if ticket is None:
+            return False
+        with anyio.move_on_after(deadline - anyio.current_time()):
+            await ticket.done.wait()
+        if not ticket.done.is_set() and ticket in self._queue:
+            self._queue.remove(ticket)
+        return ticket.durable
+
+    async def flushed(self) -> None:
+        """Return when nothing is queued or being written."""
+        while self._queue or self._writing:
+            await (self._writing or self._queue)[-1].done.wait()
+
+    async def run(self) -> None:
+        """Write what is queued, until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            while self._queue:
+                self._writing, self._queue = self._queue[:_LARGEST_BATCH], self._queue[_LARGEST_BATCH:]
+                self._metrics.audit_backlog.labels(self.name).set(len(self._queue))
+                await self._write(self._writing)
+                self._writing = []
+
+    async def _write(self, batch: list[_Ticket]) -> None:
+        started = anyio.current_time()
+        why = None
+        try:
+            with anyio.fail_after(self._config.write_seconds):
+                await self._sink.append([ticket.record for ticket in batch])
+        except TimeoutError:
+            why = f"no confirmation within {self._config.write_seconds:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever a sink raises, its records are not durable
+            why = f"{type(error).__name__}: {error}"
+        if why is not None:
+            log.error("audit write failed", sink=self.name, records=len(batch), why=why)
+        result = "failed" if why else "ok"
+        self._metrics.audit_writes.labels(self.name, result).observe(anyio.current_time() - started)
+        for ticket in batch:
+            ticket.durable = why is None
+            ticket.why = why or ticket.why
+            ticket.done.set()

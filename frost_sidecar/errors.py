@@ -1,0 +1,180 @@
+"""Every error that leaves frost-sidecar, in process and, as an RFC 9457 problem, on the socket.
+
+A caller catches :class:`FrostSidecarError` and has them all. ``slug`` is the last part of the problem's ``type`` and
+never changes once released; which HTTP status goes with which class is one table in :mod:`frost_sidecar.routes`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+FaultKind = Literal[
+    "unreachable",  # no connection, or the connection broke
+    "timeout",  # connected or not, no whole answer inside the deadline
+    "tls",  # the channel's identity or encryption was refused by either side
+    "refused",  # the signer answered with an error of its own
+    "malformed",  # the answer does not follow the signer protocol
+    "identity",  # the answer speaks for another signer than the one asked
+    "stale-epoch",  # the signer restarted: its commitments are burnt, and that is not its fault
+    "unknown-commitment",  # expired or evicted at the signer: burnt, and not its fault
+    "bad-share",  # a signature share that does not verify: proof of misbehaviour
+    "internal",  # the transport or token plugin itself failed
+]
+
+
+class FrostSidecarError(Exception):
+    """Base of all errors raised by frost-sidecar on purpose."""
+
+    slug: ClassVar[str] = "internal"
+
+
+class ConfigError(FrostSidecarError):
+    """The configuration cannot be used; raised at start, never at the first request.
+
+    ``path`` is the place in the TOML file (``signers[0].url``) or the environment variable, where one is known.
+    """
+
+    slug = "configuration"
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class PluginError(FrostSidecarError):
+    """A plugin is missing, offered twice, of the wrong shape, or failed. The plugin's name leads the message."""
+
+    slug = "plugin"
+
+    def __init__(self, plugin: str, message: str) -> None:
+        super().__init__(f"plugin {plugin}: {message}")
+        self.plugin = plugin
+
+
+class InternalError(FrostSidecarError):
+    """A defect of ours or of a plugin. The cause is in the log under the request id, not in the answer."""
+
+    slug = "internal"
+
+
+class RequestError(FrostSidecarError):
+    """Base of errors that the caller can mend by asking for something else."""
+
+    slug = "malformed-request"
+
+
+class MalformedRequest(RequestError):
+    """The request cannot be understood: bad JSON, a wrong type, an unknown field, invalid base64."""
+
+    slug = "malformed-request"
+
+
+class TooLarge(RequestError):
+    """The body or the message is larger than the configured cap."""
+
+    slug = "too-large"
+
+
+class ParticipantsError(RequestError):
+    """``participants`` or ``signer_urls`` leave no quorum, repeat themselves, or name someone not configured."""
+
+    slug = "participants"
+
+
+class UnknownKey(RequestError):
+    """``key`` names no configured key."""
+
+    slug = "unknown-key"
+
+
+class StaleEpoch(RequestError):
+    """The commitments are of another life of the signer: burnt. The coordinator fetches new ones."""
+
+    slug = "stale-epoch"
+
+
+class Unauthenticated(FrostSidecarError):
+    """The credentials are missing or were refused."""
+
+    slug = "unauthenticated"
+
+
+class Denied(FrostSidecarError):
+    """The caller is known and may not have this signed."""
+
+    slug = "denied"
+
+
+class Unavailable(FrostSidecarError):
+    """Base of errors that may pass by themselves. ``retry_after`` is a hint in seconds."""
+
+    slug = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class NoQuorum(Unavailable):
+    """No set of enough signers produced a valid signature. The message names every signer that failed, and how."""
+
+    slug = "no-quorum"
+
+
+class AuditUnavailable(Unavailable):
+    """A required audit sink did not confirm the record, so the signature was not released."""
+
+    slug = "audit-unavailable"
+
+
+class PolicyUnavailable(Unavailable):
+    """A policy gave no clear answer; an unknown answer is a refusal."""
+
+    slug = "policy-unavailable"
+
+
+class Overloaded(Unavailable):
+    """As many requests as configured are already under way."""
+
+    slug = "overloaded"
+
+
+class TooManyClients(Unavailable):
+    """A signer holds commitments for as many clients as configured already."""
+
+    slug = "too-many-clients"
+
+
+class ShuttingDown(Unavailable):
+    """The process is ending; nothing was released for this request. Ask another replica, or again in a moment."""
+
+    slug = "shutting-down"
+
+
+class DeadlineExceeded(FrostSidecarError):
+    """The request's time budget ran out before a signature was verified and recorded."""
+
+    slug = "deadline-exceeded"
+
+
+class TransportError(FrostSidecarError):
+    """What a :class:`~frost_sidecar.hookspecs.Transport` raises: the bytes did not get there and back."""
+
+    slug = "transport"
+
+    def __init__(self, kind: Literal["unreachable", "timeout", "tls", "malformed"], detail: str) -> None:
+        super().__init__(detail)
+        self.kind: FaultKind = kind
+        self.detail = detail
+
+
+class SignerError(FrostSidecarError):
+    """One call to one signer failed. Ends a session, not the request: the next quorum is tried."""
+
+    slug = "signer"
+
+    def __init__(self, identifier: int, kind: FaultKind, detail: str) -> None:
+        super().__init__(f"signer {identifier}: {kind}: {detail}")
+        self.identifier = identifier
+        self.kind: FaultKind = kind
+        self.detail = detail

@@ -1,0 +1,1 @@
+"""Making and reading key material: the dealer, and the group file."""

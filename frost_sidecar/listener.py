@@ -1,0 +1,266 @@
+"""What the sidecar and a signer node share as HTTP servers: bounds, problem answers, request ids, and an orderly end.
+
+Bounds: connections, body size, time to send a body, time a connection may idle or dribble a header. The end: stop to
+accept, let requests under way finish inside the grace time, then cancel them, so that each gets a clear answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+from aiohttp import web
+
+from frost_sidecar.errors import Denied, FrostSidecarError, MalformedRequest, ShuttingDown, TooLarge, Unavailable
+from frost_sidecar.logs import get_logger
+from frost_sidecar.model import Outcome
+from frost_sidecar.problem import CONTENT_TYPE, TYPE_BASE, Problem
+
+log = get_logger("frost_sidecar.listener")
+
+Handler = Callable[["Exchange"], Awaitable[web.Response]]
+"""Answers one request; raises :class:`FrostSidecarError` for an error answer."""
+
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+_REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
+_REQUEST_ID: Final = web.RequestKey("request_id", str)
+_HANDSHAKE_SECONDS: Final = 10.0
+_FAREWELL_SECONDS: Final = 1.0
+"""After the grace time: how long cancelled requests get to write their last answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a listener: bytes, seconds, connections."""
+
+    max_body_bytes: int
+    body_seconds: float
+    max_connections: int
+    grace_seconds: float
+    idle_seconds: float = 75.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request under way, its id (taken over from ``X-Request-ID`` or made), and the bounds for its body."""
+
+    request: web.Request
+    request_id: str
+    limits: Limits
+
+    async def read_body(self) -> bytes:
+        """The whole body; raises :class:`TooLarge` or :class:`MalformedRequest`."""
+        if "Content-Encoding" in self.request.headers:
+            raise MalformedRequest("compressed bodies are not accepted; send the JSON as it is")
+        try:
+            with anyio.fail_after(self.limits.body_seconds):
+                return await self.request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise TooLarge(f"the body is larger than {self.limits.max_body_bytes} bytes") from None
+        except TimeoutError:
+            raise MalformedRequest(f"the body did not arrive within {self.limits.body_seconds:g} s") from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise MalformedRequest("the connection ended before the body was whole") from None
+
+
+class Listener:
+    """Serves ``routes``, keyed by ``(method, path)``.
+
+    ``statuses`` says which HTTP status an error class has; a class without an entry has its nearest base's.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[tuple[str, str], Handler],
+        statuses: Mapping[type[FrostSidecarError], HTTPStatus],
+        limits: Limits,
+    ) -> None:
+        self._limits = limits
+        self._statuses = statuses
+        self._draining = False
+        self._scopes: set[anyio.CancelScope] = set()
+        self._empty = asyncio.Event()
+        self._idle: dict[asyncio.BaseProtocol, float] = {}
+        self._servers: list[asyncio.Server] = []
+        self._reaper: asyncio.Task[None] | None = None
+        app = web.Application(client_max_size=limits.max_body_bytes, middlewares=[self._exchange])
+        for (method, path), handler in routes.items():
+            app.router.add_route(method, path, _endpoint(handler, limits))
+        self._runner = web.AppRunner(app, shutdown_timeout=_FAREWELL_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        self._reaper = asyncio.create_task(self._reap(), name="frost-sidecar listener reaper")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._drain()
+            if self._reaper is not None:
+                self._reaper.cancel()
+            await self._runner.cleanup()
+
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on a bound socket, from now until the end."""
+        loop = asyncio.get_running_loop()
+        timeout = _HANDSHAKE_SECONDS if tls else None
+        if sock.family == socket.AF_UNIX:
+            server = await loop.create_unix_server(self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout)
+        else:
+            server = await loop.create_server(self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout)
+        self._servers.append(server)
+
+    def _refuse(self, error: FrostSidecarError, request_id: str) -> web.Response:
+        status = next(self._statuses[base] for base in type(error).__mro__ if base in self._statuses)
+        headers = {REQUEST_ID_HEADER: request_id}
+        if isinstance(error, Unavailable):
+            headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        outcome: Outcome = "denied" if isinstance(error, Denied) else "failed"
+        return _problem(error.slug, status, str(error), headers, outcome)
+
+    @web.middleware
+    async def _exchange(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        protocol = request.protocol
+        self._idle.pop(protocol, None)
+        given = request.headers.get(REQUEST_ID_HEADER, "")
+        request_id = given if _REQUEST_ID_FORM.match(given) else secrets.token_hex(16)
+        response = await self._answer(request, handler, request_id)
+        response.headers.setdefault(REQUEST_ID_HEADER, request_id)
+        if self._draining:
+            response.force_close()
+        self._idle[protocol] = anyio.current_time()
+        return response
+
+    async def _answer(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], request_id: str
+    ) -> web.StreamResponse:
+        if self._draining:
+            return self._refuse(ShuttingDown("the process is shutting down"), request_id)
+        request[_REQUEST_ID] = request_id
+        scope = anyio.CancelScope()
+        self._scopes.add(scope)
+        try:
+            with scope:
+                return await handler(request)
+            return self._refuse(ShuttingDown("the process shut down before the request was finished"), request_id)
+        except FrostSidecarError as error:
+            return self._refuse(error, request_id)
+        except web.HTTPException as error:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            headers = {REQUEST_ID_HEADER: request_id, **allow}
+            slug = "not-found" if error.status == HTTPStatus.NOT_FOUND else "method-not-allowed" if allow else "http"
+            detail = f"{request.method} {request.path[:128]}: {error.reason.lower()}"
+            return _problem(slug, HTTPStatus(error.status), detail, headers)
+        except Exception:
+            log.exception("request failed by a defect", request_id=request_id, path=request.path)
+            detail, headers = "internal error; see the log for this request id", {REQUEST_ID_HEADER: request_id}
+            return _problem("internal", HTTPStatus.INTERNAL_SERVER_ERROR, detail, headers)
+        finally:
+            self._scopes.discard(scope)
+            if not self._scopes:
+                self._empty.set()
+
+    def _connect(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        if server is None or len(server.connections) >= self._limits.max_connections:
+            log.warning("connection refused", reason="too many connections", limit=self._limits.max_connections)
+            return _Refusal()
+        protocol = _Connection(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._limits.idle_seconds,
+            access_log=None,  # type: ignore[arg-type] # None is how aiohttp is told to keep none
+            auto_decompress=False,
+        )
+        self._idle[protocol] = anyio.current_time()
+        return protocol
+
+    async def _reap(self) -> None:
+        """Close connections that idle, or that have not sent a whole request header, for too long."""
+        while True:
+            await asyncio.sleep(min(5.0, self._limits.idle_seconds / 2))
+            now = anyio.current_time()
+            for protocol, since in list(self._idle.items()):
+                transport = getattr(protocol, "transport", None)
+                if transport is None or transport.is_closing():
+                    del self._idle[protocol]
+                elif now - since > self._limits.idle_seconds:
+                    transport.abort()
+
+    async def _drain(self) -> None:
+        self._draining = True
+        for server in self._servers:
+            server.close()
+        if await self._finished(self._limits.grace_seconds):
+            return
+        log.warning("grace time over; refusing requests still under way", requests=len(self._scopes))
+        for scope in list(self._scopes):
+            scope.cancel()
+        await self._finished(_FAREWELL_SECONDS)
+
+    async def _finished(self, seconds: float) -> bool:
+        self._empty = asyncio.Event()
+        if self._scopes:
+            with anyio.move_on_after(seconds):
+                await self._empty.wait()
+        return not self._scopes
+
+
+def _endpoint(handler: Handler, limits: Limits) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """A handler as aiohttp wants it: a coroutine function."""
+
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        return await handler(Exchange(request, request[_REQUEST_ID], limits))
+
+    return endpoint
+
+
+class _Connection(web.RequestHandler):
+    """A connection whose unreadable requests are refused like all others, as a problem and without a traceback."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The last answer on this connection."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        log.info("unreadable request refused", reason=type(exc).__name__)
+        response = _problem("malformed-request", HTTPStatus(status), "not a request of HTTP/1.1 within its bounds", {})
+        response.force_close()
+        return response
+
+
+class _Refusal(asyncio.Protocol):
+    """A connection over the cap: closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _problem(
+    slug: str, status: HTTPStatus, detail: str, headers: Mapping[str, str], outcome: Outcome | None = None
+) -> web.Response:
+    problem = Problem(
+        type=TYPE_BASE + slug,
+        title=status.phrase,
+        status=status,
+        detail=detail,
+        request_id=headers.get(REQUEST_ID_HEADER),
+        outcome=outcome,
+    )
+    return web.Response(status=status, body=problem.encode(), content_type=CONTENT_TYPE, headers=headers)

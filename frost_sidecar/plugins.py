@@ -1,0 +1,175 @@
+"""Finds, builds and counts the configured plugins. The only module that calls pluggy.
+
+Each :func:`load` makes a plugin manager of its own: two coordinators in one process share nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pluggy
+
+from frost_sidecar.config import ProcessConfig, convert
+from frost_sidecar.errors import ConfigError, PluginError
+from frost_sidecar.hookspecs import HOW_MANY, PRODUCTS, Component, Hook, PluginContext, Specification
+from frost_sidecar.model import Signer
+
+GROUP = "frost_sidecar"
+"""Name of the entry point group, and pluggy's project name."""
+
+hookimpl = pluggy.HookimplMarker(GROUP)
+"""Marks a plugin's function as the implementation of the hook of its name."""
+
+_hookspec = pluggy.HookspecMarker(GROUP)
+for _name in PRODUCTS:
+    _hookspec(getattr(Specification, _name))
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The objects that the configured plugins built, by hook, each with its plugin's name, in configuration order."""
+
+    products: dict[Hook, list[tuple[str, Component]]] = field(default_factory=dict)
+
+    def all(self, hook: Hook, kind: type[C]) -> list[tuple[str, C]]:
+        """All objects of ``hook``."""
+        return [(name, product) for name, product in self.products.get(hook, []) if isinstance(product, kind)]
+
+    def only(self, hook: Hook, kind: type[C]) -> tuple[str, C]:
+        """The one object of ``hook``, which :func:`load` has made sure of."""
+        [one] = self.all(hook, kind)
+        return one
+
+
+def load(
+    config: ProcessConfig,
+    role: Literal["coordinator", "signer"],
+    *,
+    signers: tuple[Signer, ...] = (),
+    given: Mapping[str, object] | None = None,
+) -> Loaded:
+    """Load the plugins named in ``config.plugins`` and build their objects for ``role``.
+
+    ``given`` holds plugin objects of the embedding program by name; they come before installed ones and need their
+    section in the configuration like any other.
+
+    Raises:
+        PluginError: a plugin is not installed, offered twice, fails to import, has an unknown hook or none for this
+            role, or builds the wrong thing.
+        ConfigError: a plugin's settings are wrong, or a role has too few or too many of something.
+    """
+    for name in given or {}:
+        if name not in config.plugins:
+            raise PluginError(name, f"is given by the program but not configured; add [plugins.{name}]")
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(Specification)
+    for name in config.plugins:
+        _register(manager, name, (given or {}).get(name))
+    loaded = Loaded()
+    for hook, (least, most) in HOW_MANY[role].items():
+        products = [
+            (name, _build(manager, hook, name, config, role, signers)) for name in _offering(manager, hook, config)
+        ]
+        loaded.products[hook] = products
+        if len(products) < least or (most is not None and len(products) > most):
+            wanted = f"exactly {least}" if least == most else f"at least {least}" if most is None else f"at most {most}"
+            names = ", ".join(name for name, _ in products) or "none"
+            raise ConfigError(
+                f"a {role} needs {wanted} plugin with the hook {hook}; configured: {names}", path="plugins"
+            )
+    used = {name for products in loaded.products.values() for name, _ in products}
+    for name in config.plugins:
+        if name not in used:
+            raise PluginError(name, f"has no hook that a {role} uses; remove [plugins.{name}]")
+    return loaded
+
+
+def installed() -> dict[str, list[EntryPoint]]:
+    """All plugins that installed distributions offer, by name, loaded or not."""
+    offers: dict[str, list[EntryPoint]] = {}
+    for entry_point in entry_points(group=GROUP):
+        offers.setdefault(entry_point.name, []).append(entry_point)
+    return offers
+
+
+def _register(manager: pluggy.PluginManager, name: str, given: object | None) -> None:
+    plugin = given if given is not None else _import(name)
+    try:
+        manager.register(plugin, name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        raise PluginError(name, f"does not fit the hooks: {' '.join(str(error).split())}") from None
+    if not manager.get_hookcallers(plugin):
+        raise PluginError(name, "offers no hook: is its function marked with @hookimpl?")
+
+
+def _import(name: str) -> object:
+    offers = installed().get(name, [])
+    if not offers:
+        known = ", ".join(sorted(installed())) or "none"
+        raise PluginError(name, f"is configured but not installed; installed: {known}")
+    if len(offers) > 1:
+        owners = ", ".join(sorted(each.dist.name if each.dist else "?" for each in offers))
+        raise PluginError(name, f"is offered by several distributions: {owners}; uninstall all but one")
+    try:
+        return offers[0].load()
+    except Exception as error:
+        raise PluginError(name, f"cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _offering(manager: pluggy.PluginManager, hook: Hook, config: ProcessConfig) -> list[str]:
+    offering = {each.plugin_name for each in getattr(manager.hook, hook).get_hookimpls()}
+    return [name for name in config.plugins if name in offering]
+
+
+def _build(
+    manager: pluggy.PluginManager,
+    hook: Hook,
+    name: str,
+    config: ProcessConfig,
+    role: Literal["coordinator", "signer"],
+    signers: tuple[Signer, ...],
+) -> Component:
+    found = [each for each in getattr(manager.hook, hook).get_hookimpls() if each.plugin_name == name]
+    if len(found) > 1:
+        raise PluginError(name, f"has {len(found)} functions for {hook}; one is needed")
+    [implementation] = found
+    settings = config.plugins[name]
+
+    def read(kind: type[Any]) -> Any:
+        return convert(settings, kind, path=f"plugins.{name}")
+
+    def path(value: str) -> Path:
+        return config.path(value)
+
+    context = PluginContext(
+        name=name,
+        role=role,
+        dev=config.dev,
+        tls=config.tls_files,
+        signers=signers,
+        settings=read,
+        path=path,
+    )
+    try:
+        product = implementation.function(**dict.fromkeys(implementation.argnames, context))
+    except PluginError:
+        raise
+    except ConfigError as error:
+        if error.path is not None:
+            raise
+        raise ConfigError(str(error), path=f"plugins.{name}") from error
+    except Exception as error:
+        raise PluginError(name, f"{hook} failed: {type(error).__name__}: {error}") from error
+    if inspect.iscoroutine(product):
+        product.close()
+    if not isinstance(product, PRODUCTS[hook]):
+        raise PluginError(name, f"{hook} must return a {PRODUCTS[hook].__name__}, not {type(product).__name__}")
+    return product

@@ -1,0 +1,32 @@
+"""RFC 9457 problem details: the one form of every error answer, of the sidecar and of the signer."""
+
+from __future__ import annotations
+
+import msgspec
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_BASE = "urn:frost-sidecar:error:"
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Problem details. ``type`` is :data:`TYPE_BASE` and a slug that never changes; ``detail`` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    outcome: str | None = None
+
+    def encode(self) -> bytes:
+        """The JSON body."""
+        return msgspec.json.encode(self)
+
+
+def slug_of(body: bytes) -> str | None:
+    """The slug of a problem document that somebody sent, None where it is none of ours."""
+    try:
+        problem = msgspec.json.decode(body, type=Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return problem.type.removeprefix(TYPE_BASE) if problem.type.startswith(TYPE_BASE) else None

@@ -1,0 +1,210 @@
+"""FROST sessions over any transport: one fixed signing package each, and the blame when one fails.
+
+A signer is never swapped inside a session: a further attempt is a new session with fresh commitments from everyone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+import frost_ed25519 as frost
+
+from frost_sidecar import wire
+from frost_sidecar.commitments import Commitments, Lease
+from frost_sidecar.config import SigningConfig
+from frost_sidecar.encoding import b64decode, b64encode
+from frost_sidecar.errors import FaultKind, InternalError, NoQuorum, SignerError
+from frost_sidecar.hookspecs import Selector
+from frost_sidecar.keygen.group import Group
+from frost_sidecar.logs import get_logger
+from frost_sidecar.metrics import CoordinatorMetrics
+from frost_sidecar.model import AuditSession, Choice, Quorum, Signer
+from frost_sidecar.signers import BLAMELESS, Signers
+from frost_sidecar.transport import SignerCalls, Trace
+
+log = get_logger("frost_sidecar.sessions")
+
+T = TypeVar("T")
+
+_SESSION_ERRORS: dict[wire.SessionError, FaultKind] = {"unknown-commitment": "unknown-commitment"}
+"""What a signer says of a session that means more than "refused"."""
+
+_PAUSES = (0.05, 0.1, 0.2, 0.4)
+"""Seconds to wait, at most, before failed signers are asked again where nobody else is left. Then it is "no quorum"."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One session as it went: ``signature`` is set only where every share was there and valid."""
+
+    session: str
+    quorum: Quorum
+    package_sha256: str | None = None
+    signature: bytes | None = None
+    faults: tuple[SignerError, ...] = ()
+
+    def audit(self) -> AuditSession:
+        """What the audit record keeps of it."""
+        return AuditSession(
+            session=self.session,
+            participants=self.quorum,
+            package_sha256=self.package_sha256,
+            faults=tuple(str(fault) for fault in self.faults),
+        )
+
+
+class Sessions:
+    """Runs sessions until one gives a signature, or nothing is left to try."""
+
+    def __init__(
+        self,
+        signers: Signers,
+        commitments: Commitments,
+        calls: SignerCalls,
+        selector: tuple[str, Selector],
+        config: SigningConfig,
+        metrics: CoordinatorMetrics,
+    ) -> None:
+        self._signers = signers
+        self._commitments = commitments
+        self._calls = calls
+        self._selector_name, self._selector = selector
+        self._config = config
+        self._metrics = metrics
+
+    async def sign(
+        self, group: Group, message: bytes, among: Iterable[int], trace: Trace, attempts: list[Attempt]
+    ) -> Attempt:
+        """The first attempt that gives a signature, of ``among``; every attempt is added to ``attempts`` as it starts.
+
+        Raises:
+            NoQuorum: nobody is left to ask, or too many sessions failed; the message names signers and faults.
+        """
+        everyone = frozenset(among)
+        out: set[int] = set()
+        pauses = iter(_PAUSES)
+        for _ in range(self._config.max_sessions):
+            quorum = await self._choose(group, everyone - out, trace, attempts)
+            if quorum is None and out and (pause := next(pauses, None)):
+                out.clear()
+                await anyio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+                quorum = await self._choose(group, everyone, trace, attempts)
+            if quorum is None:
+                break
+            attempt = Attempt(secrets.token_hex(16), quorum)
+            attempts.append(attempt)
+            await self._run(attempt, group, message, trace)
+            self._metrics.sessions.labels("signed" if attempt.signature else "failed").inc()
+            if attempt.signature is not None:
+                return attempt
+            for fault in attempt.faults:
+                self._signers.failed(fault)
+            out |= {fault.identifier for fault in attempt.faults if fault.kind not in BLAMELESS}
+        raise NoQuorum(_explain(group, everyone, self._signers, attempts))
+
+    async def _choose(
+        self, group: Group, among: frozenset[int], trace: Trace, attempts: list[Attempt]
+    ) -> Quorum | None:
+        candidates = self._signers.candidates(among)
+        if len(candidates) < group.min_signers:
+            return None
+        choice = Choice(candidates, group.min_signers, self._config.max_sessions, trace.request_id)
+        try:
+            with self._metrics.phases.labels("select").time(), anyio.fail_after(self._config.plugin_seconds):
+                quorums = [tuple(sorted(each)) for each in await self._selector.quorums(choice)]
+        except Exception as error:
+            log.exception("selector plugin failed", plugin=self._selector_name, request_id=trace.request_id)
+            raise InternalError(f"plugin {self._selector_name} could not choose signers") from error
+        allowed = {candidate.identifier for candidate in candidates}
+        for quorum in quorums:
+            if len(quorum) != group.min_signers or len(set(quorum)) != len(quorum) or not allowed.issuperset(quorum):
+                log.error("selector plugin chose no quorum", plugin=self._selector_name, quorum=quorum)
+                raise InternalError(f"plugin {self._selector_name} chose no quorum of {group.min_signers} candidates")
+        tried = {attempt.quorum for attempt in attempts}
+        return next((quorum for quorum in quorums if quorum not in tried), quorums[0] if quorums else None)
+
+    async def _run(self, attempt: Attempt, group: Group, message: bytes, trace: Trace) -> None:
+        """One session (RFC 9591, section 5): commitments, signing package, shares, aggregate."""
+        leases: dict[int, Lease] = {}
+        try:
+            with self._metrics.phases.labels("commit").time():
+                await _together(
+                    attempt.quorum, lambda each: self._commitments.lease(self._signers[each], group.name, trace), leases
+                )
+            package = frost.SigningPackage({each: lease.points for each, lease in leases.items()}, message)
+            attempt.package_sha256 = hashlib.sha256(package.serialize()).hexdigest()
+            request = wire.Session(
+                session=attempt.session,
+                msg=b64encode(message),
+                commitments={str(each): leases[each].commitment for each in attempt.quorum},
+            )
+            shares: dict[int, frost.round2.SignatureShare] = {}
+            with self._metrics.phases.labels("shares").time():
+                await _together(
+                    attempt.quorum, lambda each: self._share(leases[each], group.name, request, trace), shares
+                )
+            with self._metrics.phases.labels("aggregate").time():
+                attempt.signature = frost.aggregate(package, shares, group.package).serialize()
+        except SignerError as fault:
+            attempt.faults = (fault,)
+        except frost.InvalidSignatureShare as error:
+            attempt.faults = tuple(
+                SignerError(int(each), "bad-share", f"wrong signature share in session {attempt.session}")
+                for each in error.culprits
+            )
+        except frost.FrostError:
+            log.exception("session gave no signature and names nobody", session=attempt.session)
+        finally:
+            if attempt.signature is None:
+                for lease in leases.values():
+                    self._commitments.burnt(lease)
+
+    async def _share(self, lease: Lease, key: str, session: wire.Session, trace: Trace) -> frost.round2.SignatureShare:
+        signer: Signer = lease.signer
+        request = wire.SharesRequest(key=key, epoch=lease.epoch, sessions=[session])
+        [result] = (await self._calls.shares(signer, request, trace)).results
+        if result.error is not None or result.share is None:
+            kind = _SESSION_ERRORS.get(result.error, "refused") if result.error else "malformed"
+            raise SignerError(signer.identifier, kind, f"no share: {result.error or 'neither share nor error'}")
+        try:
+            return frost.round2.SignatureShare.deserialize(b64decode(result.share))
+        except (ValueError, frost.FrostError) as error:
+            raise SignerError(signer.identifier, "malformed", f"unusable share: {error}") from None
+
+
+async def _together(quorum: Quorum, ask: Callable[[int], Awaitable[T]], answers: dict[int, T]) -> None:
+    """Ask all of ``quorum`` at once, each answer into ``answers``; the first fault cancels the rest and is raised."""
+    first: list[SignerError] = []
+
+    async def one(identifier: int) -> None:
+        try:
+            answers[identifier] = await ask(identifier)
+        except SignerError as fault:
+            first.append(fault)
+            group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        for identifier in quorum:
+            group.start_soon(one, identifier)
+    if first:
+        raise first[0]
+
+
+def blame(attempts: Iterable[Attempt]) -> dict[int, str]:
+    """The last fault of each signer that failed, in words, by identifier."""
+    last = {fault.identifier: str(fault) for attempt in attempts for fault in attempt.faults}
+    return dict(sorted(last.items()))
+
+
+def _explain(group: Group, everyone: frozenset[int], signers: Signers, attempts: list[Attempt]) -> str:
+    faults = blame(attempts)
+    asked = {candidate.identifier for candidate in signers.candidates(everyone)}
+    quarantined = {each: f"signer {each}: quarantined" for each in sorted(everyone - asked - faults.keys())}
+    reasons = "; ".join([*faults.values(), *quarantined.values()]) or "none is usable"
+    return f"no {group.min_signers} of {len(everyone)} signers gave a signature: {reasons}"

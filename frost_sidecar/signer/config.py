@@ -1,0 +1,120 @@
+"""Configuration of a signer node: one TOML file and the documented environment, as the coordinator's.
+
+A whole file::
+
+    name = "signer-1"
+    bind = "0.0.0.0:7101"
+    metrics_bind = "127.0.0.1:9101"
+    state = "/var/lib/frost"
+
+    [tls]
+    cert = "/tls/tls.crt"
+    key = "/tls/tls.key"
+    ca = "/tls/ca.crt"
+
+    [keys.default]
+    share = "share.json"
+
+    [clients]
+    names = ["DNS:coordinator.mint.example"]
+
+    [plugins.auth_hs256]
+    secret_file = "/secrets/jwt"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from frost_sidecar.config import Count, Name, ProcessConfig, Seconds
+from frost_sidecar.errors import ConfigError
+from frost_sidecar.model import KeyName
+from frost_sidecar.wire import MAX_BODY_BYTES, MAX_COMMITMENTS
+
+CertificateName = Annotated[str, Meta(max_length=512, pattern=r"^(DNS|URI):[!-+\--~]+\Z")]
+"""A subject alternative name with its kind in front; printable ASCII without blank and comma."""
+
+
+class ShareConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """This signer's share of one group key."""
+
+    share: str = "share.json"
+    """File with the crate's key package as JSON, mode 0600, relative to ``state``."""
+
+
+class TokenRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which bearer tokens are let in, beyond what the protocol fixes for all."""
+
+    issuers: Annotated[tuple[Name, ...], Meta(min_length=1)] = ("frost-coord",)
+    subjects: tuple[Name, ...] = ()
+    """Subjects that may ask; empty: any subject that an authenticator vouches for."""
+    leeway_seconds: Annotated[float, Meta(ge=0, le=30)] = 2.0
+    """Clock difference that is forgiven."""
+    max_remembered: Annotated[int, Meta(ge=1, le=10_000_000)] = 262_144
+    """Tokens remembered until they expire, so that none works twice; past it calls are refused."""
+
+
+class ClientRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which certificates may call."""
+
+    names: tuple[CertificateName, ...] = ()
+    """Names of which the certificate must carry one; empty: any certificate of the authority."""
+
+
+class NodeLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what clients can make the signer hold."""
+
+    max_commitments_per_client: Annotated[int, Meta(ge=MAX_COMMITMENTS, le=1_000_000)] = 2048
+    """Outstanding commitments of one client; its own oldest make room. Never fewer than one request may ask for."""
+    max_clients: Annotated[int, Meta(ge=1, le=65536)] = 64
+    """Clients with outstanding commitments; one more is refused."""
+    commitment_seconds: Seconds = 600.0
+    """How long the nonces of a commitment are kept."""
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=MAX_BODY_BYTES)] = MAX_BODY_BYTES
+    body_seconds: Seconds = 10.0
+    """How long a client may take to send a request's body."""
+    max_connections: Count = 256
+    grace_seconds: Seconds = 10.0
+    """After SIGTERM: how long requests under way may take to finish before they are refused."""
+
+
+class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configuration of a signer node."""
+
+    name: Name
+    """The signer's name for itself: the audience of the tokens that it accepts."""
+    bind: str = "0.0.0.0:7101"
+    """``HOST:PORT`` of the protocol's listener, always mTLS. Port 0 takes a free one, which the log names."""
+    metrics_bind: str | None = None
+    """``HOST:PORT`` of a plain-HTTP listener for /healthz and /metrics alone; keep it internal."""
+    keys: dict[KeyName, ShareConfig] = msgspec.field(default_factory=lambda: {"default": ShareConfig()})
+    token: TokenRules = TokenRules()
+    clients: ClientRules = ClientRules()
+    limits: NodeLimits = NodeLimits()
+
+    def check(self) -> None:
+        """Check addresses and keys; raises :class:`ConfigError`."""
+        parse_address(self.bind, path="bind")
+        if self.metrics_bind is not None:
+            parse_address(self.metrics_bind, path="metrics_bind")
+        if not self.keys:
+            raise ConfigError("at least one key is needed", path="keys")
+
+    def share_path(self, key: str) -> Path:
+        """The file of the key's share, absolute."""
+        return self.path(self.state) / self.keys[key].share
+
+
+def parse_address(text: str, *, path: str) -> tuple[str, int]:
+    """``HOST:PORT`` in its two parts, an IPv6 host in brackets; raises :class:`ConfigError`."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ConfigError("use HOST:PORT with a port from 0 to 65535", path=path)
+    if ":" in host and not bracketed:
+        raise ConfigError("write an IPv6 address in brackets: [::1]:7101", path=path)
+    return (host[1:-1] if bracketed else host), int(port)

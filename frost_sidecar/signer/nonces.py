@@ -1,0 +1,151 @@
+"""The one place where nonces live: in this process's memory, from their birth to their single use.
+
+A nonce used in two signing packages gives the key share away. So whoever takes a nonce removes it, under one lock,
+before anything is computed with it; nothing puts one back; and nothing writes one down: a restart is a new epoch.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from frost_ed25519 import round1
+from frost_ed25519.keys import KeyPackage
+
+from frost_sidecar.encoding import b64encode
+from frost_sidecar.errors import TooManyClients
+from frost_sidecar.metrics import SignerMetrics
+from frost_sidecar.wire import Commitment
+
+Points = tuple[bytes, bytes]
+"""The two encoded points of a commitment: hiding, binding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """One pair of nonces with its published commitments. The nonces' object is opaque and good for one signature."""
+
+    key: str
+    nonces: round1.SigningNonces
+    commitments: round1.SigningCommitments
+    points: Points
+    expires: float
+
+
+class NotAsIssued(ValueError):
+    """A commitment with the name of one that was issued, and other points."""
+
+
+class NonceStore:
+    """Issues commitments to clients and hands the nonces behind them out once, to the same client and key.
+
+    Bounds: ``per_client`` outstanding commitments of a client (its own oldest make room, so that a coordinator that
+    lost its stock can start again, at nobody else's cost), ``clients`` clients, ``lifetime`` seconds a commitment.
+    """
+
+    def __init__(
+        self,
+        metrics: SignerMetrics,
+        *,
+        per_client: int = 2048,
+        clients: int = 64,
+        lifetime: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.epoch = secrets.token_urlsafe(16)
+        self.lifetime = lifetime
+        self._metrics = metrics
+        self._per_client = per_client
+        self._clients = clients
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._stock: dict[str, OrderedDict[str, Issued]] = {}
+
+    def issue(self, client: str, key: str, share: KeyPackage, count: int) -> list[Commitment]:
+        """Fresh commitments for ``client``: ``count``, or as many as one client may hold.
+
+        Raises:
+            TooManyClients: the client has no place, and no place is free.
+        """
+        with self._lock:
+            self._admit(client)
+        fresh = {secrets.token_urlsafe(16): _draw(key, share) for _ in range(min(count, self._per_client))}
+        with self._lock:
+            self._expire()
+            stock = self._admit(client)
+            expires = self._clock() + self.lifetime
+            stock.update({name: replace(issued, expires=expires) for name, issued in fresh.items()})
+            evicted = max(0, len(stock) - self._per_client)
+            for _ in range(evicted):
+                stock.popitem(last=False)
+            self._count("issued", len(fresh))
+            self._count("evicted", evicted)
+        return [
+            Commitment(id=name, hiding=b64encode(issued.points[0]), binding=b64encode(issued.points[1]))
+            for name, issued in fresh.items()
+        ]
+
+    def take(self, client: str, key: str, name: str, points: Points) -> Issued | None:
+        """Remove and return what was issued to ``client`` for ``key`` as ``name``; None where there is no such thing.
+
+        Raises:
+            NotAsIssued: ``points`` are not those that were issued; nothing is removed.
+        """
+        with self._lock:
+            self._expire()
+            stock = self._stock.get(client)
+            issued = stock.get(name) if stock else None
+            if stock is None or issued is None or issued.key != key:
+                return None
+            if issued.points != points:
+                raise NotAsIssued
+            del stock[name]
+            self._count("used", 1)
+            return issued
+
+    def expire(self) -> None:
+        """Drop what is past its time, although nobody asks."""
+        with self._lock:
+            self._expire()
+
+    def outstanding(self, client: str) -> int:
+        """How many commitments of ``client`` are outstanding."""
+        with self._lock:
+            self._expire()
+            return len(self._stock.get(client, ()))
+
+    def _admit(self, client: str) -> OrderedDict[str, Issued]:
+        stock = self._stock.get(client)
+        if stock is not None:
+            return stock
+        if len(self._stock) >= self._clients:
+            self._expire()
+            idle = [each for each, theirs in self._stock.items() if not theirs]
+            if not idle:
+                raise TooManyClients(f"{self._clients} clients hold commitments already")
+            del self._stock[idle[0]]
+        return self._stock.setdefault(client, OrderedDict())
+
+    def _expire(self) -> None:
+        """All commitments live equally long, so in each client's order of issue the expired ones stand in front."""
+        now = self._clock()
+        expired = 0
+        for stock in self._stock.values():
+            while stock and next(iter(stock.values())).expires <= now:
+                stock.popitem(last=False)
+                expired += 1
+        self._count("expired", expired)
+
+    def _count(self, event: str, number: int) -> None:
+        if number:
+            self._metrics.commitments.labels(event).inc(number)
+            self._metrics.outstanding.inc(number if event == "issued" else -number)
+
+
+def _draw(key: str, share: KeyPackage) -> Issued:
+    nonces, commitments = round1.commit(share)
+    return Issued(key, nonces, commitments, (commitments.hiding, commitments.binding), 0.0)

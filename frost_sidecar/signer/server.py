@@ -1,0 +1,213 @@
+"""The signer node's process: its listeners, from the configuration to the last answer."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+
+import anyio
+from aiohttp import hdrs, web
+from frost_ed25519.keys import KeyPackage
+
+from frost_sidecar import plugins
+from frost_sidecar.errors import ConfigError
+from frost_sidecar.hookspecs import Authenticator
+from frost_sidecar.listener import Exchange, Handler, Limits, Listener
+from frost_sidecar.logs import get_logger
+from frost_sidecar.metrics import SignerMetrics, new_registry, render
+from frost_sidecar.model import TlsFiles
+from frost_sidecar.problem import CONTENT_TYPE
+from frost_sidecar.signer.access import Gate
+from frost_sidecar.signer.config import NodeConfig, parse_address
+from frost_sidecar.signer.keystore import load_shares
+from frost_sidecar.signer.node import SignerNode
+from frost_sidecar.signer.nonces import NonceStore
+from frost_sidecar.signer.service import STATUSES, SignerService
+from frost_sidecar.wire import COMMITMENTS_PATH, INFO_PATH, SHARES_PATH
+
+log = get_logger("frost_sidecar.signer.server")
+
+NodeFactory = Callable[[str, Mapping[str, KeyPackage], NonceStore], SignerNode]
+
+_BEARER: Final = re.compile(r"Bearer ([A-Za-z0-9._~+/-]+=*)\Z")
+_SWEEP_SECONDS: Final = 15.0
+_FAREWELL_SECONDS: Final = 5.0
+_MORE_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
+    HTTPStatus.UNAUTHORIZED: {hdrs.WWW_AUTHENTICATE: "Bearer"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {hdrs.RETRY_AFTER: "1"},
+}
+
+
+async def serve(
+    config: NodeConfig,
+    *,
+    ready: Callable[[tuple[str, int]], None] | None = None,
+    node_factory: NodeFactory = SignerNode,
+    given: Mapping[str, object] | None = None,
+) -> None:
+    """Serve until cancelled; then let requests under way finish within the grace time.
+
+    Args:
+        config: the node's configuration.
+        ready: told the protocol listener's host and port once it accepts connections.
+        node_factory: makes the node; the testing kit's liars are subclasses of :class:`SignerNode`.
+        given: plugin objects of the embedding program, by name.
+
+    Raises:
+        ConfigError: a file, an address or a setting cannot be used.
+        PluginError: a configured plugin cannot be used.
+    """
+    tls = server_context(config.tls_files)
+    loaded = plugins.load(config, "signer", given=given)
+    metrics = SignerMetrics(new_registry())
+    async with contextlib.AsyncExitStack() as stack:
+        authenticators = [
+            (name, await stack.enter_async_context(_entered(each)))
+            for name, each in loaded.all("make_authenticator", Authenticator)
+        ]
+        nonces = NonceStore(
+            metrics,
+            per_client=config.limits.max_commitments_per_client,
+            clients=config.limits.max_clients,
+            lifetime=config.limits.commitment_seconds,
+        )
+        shares = load_shares({key: config.share_path(key) for key in config.keys})
+        node = node_factory(config.name, shares, nonces)
+        shell = _Shell(SignerService(node, Gate(config, authenticators, metrics), metrics), _limits(config))
+        addresses: dict[str, str] = {}
+        if config.metrics_bind is not None:
+            internal = stack.enter_context(_bind(config.metrics_bind, "metrics_bind"))
+            await (await stack.enter_async_context(shell.internal)).listen(internal)
+            addresses["metrics_address"] = _spell(internal)
+        sock = stack.enter_context(_bind(config.bind, "bind"))
+        await (await stack.enter_async_context(shell.main)).listen(sock, tls)
+        if not config.clients.names:
+            log.warning("any certificate of the authority may call this signer; set clients.names", ca=config.tls.ca)
+        log.info(
+            "listening",
+            address=_spell(sock),
+            **addresses,
+            signer=config.name,
+            epoch=nonces.epoch,
+            keys=sorted(config.keys),
+        )
+        if ready is not None:
+            host, port = sock.getsockname()[:2]
+            ready((host, port))
+        while True:
+            await anyio.sleep(min(_SWEEP_SECONDS, nonces.lifetime))
+            nonces.expire()
+
+
+@contextlib.asynccontextmanager
+async def _entered(authenticator: Authenticator) -> AsyncIterator[Authenticator]:
+    """The authenticator, which may await in its end although ``serve`` was cancelled."""
+    entered = await authenticator.__aenter__()
+    try:
+        yield entered
+    finally:
+        with anyio.move_on_after(_FAREWELL_SECONDS, shield=True):
+            await authenticator.__aexit__(None, None, None)
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.3 with a client certificate of the authority required, on every connection anew.
+
+    Raises:
+        ConfigError: a file cannot be read or does not fit the others.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.num_tickets = 0
+    try:
+        context.load_cert_chain(files.cert, files.key, password=str)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use {files.cert} with {files.key}: {error}", path="tls.cert") from None
+    try:
+        context.load_verify_locations(files.ca)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use {files.ca}: {error}", path="tls.ca") from None
+    return context
+
+
+def _limits(config: NodeConfig) -> Limits:
+    limits = config.limits
+    return Limits(limits.max_body_bytes, limits.body_seconds, limits.max_connections, limits.grace_seconds)
+
+
+class _Shell:
+    """HTTP around the service: reads a request's credentials and body, and writes the answer."""
+
+    def __init__(self, service: SignerService, limits: Limits) -> None:
+        self._service = service
+        health: dict[tuple[str, str], Handler] = {("GET", "/healthz"): self._health, ("GET", "/metrics"): self._metrics}
+        self.internal = Listener(health, STATUSES, limits)
+        self.main = Listener(
+            {
+                ("POST", COMMITMENTS_PATH): self._protocol,
+                ("POST", SHARES_PATH): self._protocol,
+                ("GET", INFO_PATH): self._protocol,
+                **health,
+            },
+            STATUSES,
+            limits,
+        )
+
+    async def _protocol(self, exchange: Exchange) -> web.Response:
+        request = exchange.request
+        names = _certificate_names(request)
+        self._service.gate.certificate(names)  # before any of the body is read
+        body = await exchange.read_body()
+        status, answer = await self._service.handle(
+            request.path, _bearer(request), names, body, request_id=exchange.request_id
+        )
+        return web.Response(
+            status=status,
+            body=answer,
+            headers=_MORE_HEADERS.get(status),
+            content_type="application/json" if status == HTTPStatus.OK else CONTENT_TYPE,
+        )
+
+    async def _health(self, _exchange: Exchange) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _metrics(self, exchange: Exchange) -> web.Response:
+        accept = exchange.request.headers.get(hdrs.ACCEPT, "")
+        body, content_type = render(self._service.metrics.registry, accept)
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+def _certificate_names(request: web.Request) -> tuple[str, ...]:
+    """The names in the peer's certificate; none once it is expired, which a kept-alive connection outlives."""
+    tls = request.get_extra_info("ssl_object")
+    certificate = tls.getpeercert() if tls else None  # None: the client is gone already
+    if not certificate or ssl.cert_time_to_seconds(certificate["notAfter"]) <= time.time():
+        return ()
+    return tuple(f"{kind}:{name}" for kind, name in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI"})
+
+
+def _bearer(request: web.Request) -> str | None:
+    headers = request.headers.getall(hdrs.AUTHORIZATION, [])
+    match = _BEARER.match(headers[0]) if len(headers) == 1 else None
+    return match[1] if match else None
+
+
+def _bind(address: str, setting: str) -> socket.socket:
+    host, port = parse_address(address, path=setting)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {address}: {error.strerror or error}", path=setting) from None
+
+
+def _spell(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,117 @@
+"""What is known of each signer: answering, failing, or caught cheating; and how fast it is."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import anyio
+
+from frost_sidecar.config import SigningConfig
+from frost_sidecar.errors import FaultKind, SignerError
+from frost_sidecar.logs import get_logger
+from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics
+from frost_sidecar.model import Candidate, Signer
+
+log = get_logger("frost_sidecar.signers")
+
+BLAMELESS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment", "internal"})
+"""Faults that say nothing against the signer: it restarted, a commitment aged, or our own plugin failed."""
+
+_SMOOTHING = 0.2
+"""Weight of the newest call in the smoothed latency."""
+_LONGEST_COOL_DOWN = 30.0
+"""Longest cool-down, as a multiple of the first."""
+
+
+_STALE_SECONDS = 30.0
+"""A latency older than this counts as unknown, so that a signer that was slow once gets another chance."""
+
+
+@dataclass(slots=True)
+class _Health:
+    latency: float | None = None
+    measured: float = -math.inf
+    connected: bool = False
+    failures: int = 0
+    cooling_until: float = 0.0
+    quarantined_until: float = 0.0
+
+
+class Signers:
+    """Health of the configured signers. Silence is not malice: it cools a signer down; a wrong share quarantines it."""
+
+    def __init__(
+        self,
+        nodes: Iterable[Signer],
+        config: SigningConfig,
+        metrics: CoordinatorMetrics,
+        clock: Callable[[], float] = anyio.current_time,
+    ) -> None:
+        self._nodes = {node.identifier: node for node in nodes}
+        self._health = {identifier: _Health() for identifier in self._nodes}
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+
+    def __getitem__(self, identifier: int) -> Signer:
+        """The signer with this identifier."""
+        return self._nodes[identifier]
+
+    def answered(self, identifier: int, seconds: float) -> None:
+        """Take note of a good answer."""
+        health = self._health[identifier]
+        health.failures = 0
+        health.cooling_until = 0.0
+        if not health.connected:
+            health.connected = True  # the first call paid for the connection; it says little of the signer
+            return
+        before = health.latency
+        health.latency = seconds if before is None else before + _SMOOTHING * (seconds - before)
+        health.measured = self._clock()
+
+    def failed(self, fault: SignerError) -> None:
+        """Take note of a fault: cool the signer down, quarantine it, or neither, by its kind."""
+        signer, health = self._nodes[fault.identifier], self._health[fault.identifier]
+        self._metrics.faults.labels(signer.name, fault.kind).inc()
+        if fault.kind == "bad-share":
+            health.quarantined_until = self._clock() + self._config.quarantine_seconds
+            log.error(
+                "signer quarantined", signer=signer.name, fault=fault.detail, seconds=self._config.quarantine_seconds
+            )
+        elif fault.kind not in BLAMELESS:
+            health.failures += 1
+            health.connected = False
+            health.latency = None
+            doublings = min(health.failures - 1, 10)  # a float overflows after a thousand
+            factor = min(2.0**doublings, _LONGEST_COOL_DOWN)
+            pause = self._config.cool_down_seconds * factor * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+            health.cooling_until = self._clock() + pause
+            log.warning(
+                "signer failed", signer=signer.name, kind=fault.kind, fault=fault.detail, cool_down_seconds=pause
+            )
+
+    def candidates(self, among: Iterable[int]) -> tuple[Candidate, ...]:
+        """Those of ``among`` that are not quarantined, with what a selector may know of them."""
+        now = self._clock()
+        return tuple(
+            Candidate(
+                identifier,
+                self._nodes[identifier].zone,
+                health.cooling_until <= now,
+                health.latency if now - health.measured < _STALE_SECONDS else None,
+            )
+            for identifier in sorted(among)
+            if (health := self._health[identifier]).quarantined_until <= now
+        )
+
+    def publish(self) -> None:
+        """Bring the state gauges up to date; states end by the clock, not by an event."""
+        now = self._clock()
+        for identifier, health in self._health.items():
+            quarantined, cooling = health.quarantined_until > now, health.cooling_until > now
+            state = "quarantined" if quarantined else "cooling" if cooling else "healthy"
+            for each in BREAKER_STATES:
+                self._metrics.signer_state.labels(self._nodes[identifier].name, each).set(each == state)

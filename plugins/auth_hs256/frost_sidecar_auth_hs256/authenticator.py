@@ -1,0 +1,101 @@
+"""Checks bearer tokens."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any, Final
+
+import jwt
+
+from frost_sidecar.encoding import b64decode, decode_json
+from frost_sidecar.errors import Unauthenticated
+from frost_sidecar.hookspecs import Authenticator
+from frost_sidecar.model import Credentials, Identity
+from frost_sidecar_auth_hs256.secret import Secret
+
+MAX_TOKEN_CHARS: Final = 8192
+"""Longest token that is looked at."""
+
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_REFUSED_HEADERS: Final = ("b64", "crit", "jku", "jwk", "x5c", "x5u")
+"""Header members that would change how a token is read, or bring their own key (RFC 7515, section 4.1)."""
+
+
+class Hs256Authenticator(Authenticator):
+    """Accepts JWTs whose header says HS256 and whose signature, lifetime and subject hold."""
+
+    def __init__(self, secret: Secret, *, leeway: float = 0) -> None:
+        """``leeway``: seconds by which the issuer's clock may differ from ours, in either direction."""
+        self._secret = secret
+        self._leeway = leeway
+
+    async def authenticate(self, credentials: Credentials) -> Identity | None:
+        """Return the token's subject and claims; None without a token or where its header names another algorithm.
+
+        Raises :class:`~frost_sidecar.errors.Unauthenticated` with the reason for any other token. The audience is the
+        host's to check.
+        """
+        token = credentials.token
+        if token is None:
+            return None
+        header = _header(token)
+        if header.get("alg") != "HS256":
+            return None
+        for member in _REFUSED_HEADERS:
+            if member in header:
+                raise Unauthenticated(f"the token's header has the member {member!r}, which is not accepted")
+        claims = self._verify(token)
+        now = time.time()
+        for name in ("nbf", "iat"):
+            if name in claims and _seconds(claims, name) > now + self._leeway:
+                raise Unauthenticated(f"the token is not valid yet ({name} is in the future); compare the clocks")
+        if _seconds(claims, "exp") <= now - self._leeway:
+            raise Unauthenticated("the token has expired; compare the clocks if it is fresh")
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not subject:
+            raise Unauthenticated("the token has no subject (sub)")
+        return Identity(subject=subject, method="hs256", claims=claims)
+
+    def _verify(self, token: str) -> dict[str, Any]:
+        try:
+            return jwt.decode(
+                token,
+                self._secret.reveal(),
+                algorithms=["HS256"],
+                options={
+                    "verify_signature": True,
+                    "verify_aud": False,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                    "verify_sub": False,
+                },
+            )
+        except jwt.InvalidSignatureError:
+            raise Unauthenticated("the token's signature is wrong: another secret, or it was changed") from None
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise Unauthenticated("the token is not a JWT") from None
+
+
+def _header(token: str) -> dict[str, object]:
+    if len(token) > MAX_TOKEN_CHARS:
+        raise Unauthenticated(f"the token is longer than {MAX_TOKEN_CHARS} characters")
+    if not _COMPACT.match(token):
+        raise Unauthenticated("the token is not a compact JWT: three parts of base64url with dots between them")
+    try:
+        first, _, last = (b64decode(part) for part in token.split("."))
+        header = decode_json(first, dict[str, object])
+    except ValueError:
+        raise Unauthenticated("the token is not a compact JWT: base64url or JSON is broken") from None
+    if not last or not isinstance(header.get("alg"), str):
+        raise Unauthenticated("the token is not a compact JWT: its header names no algorithm")
+    return header
+
+
+def _seconds(claims: dict[str, Any], name: str) -> float:
+    """A NumericDate (RFC 7519, section 2)."""
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unauthenticated(f"the token's claim {name} is missing or not a number")
+    return value

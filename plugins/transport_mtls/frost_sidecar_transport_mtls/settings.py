@@ -1,0 +1,18 @@
+"""The section ``[plugins.transport_mtls]``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds of the connections to the signers."""
+
+    connections_per_signer: Annotated[int, Meta(ge=1, le=1024)] = 8
+    """Most connections to one signer at once; further calls wait for a free one, inside their deadline."""
+    connect_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
+    """How long TCP connect and TLS handshake together may take."""
+    keepalive_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    """How long an idle connection is kept for the next call; keep it below the idle limit of the signers (75 s)."""

@@ -1,0 +1,99 @@
+"""One HTTP exchange with one signer, sent once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from frost_sidecar.errors import TransportError
+from frost_sidecar.hookspecs import Transport
+from frost_sidecar.model import Answer, Call, Signer
+from frost_sidecar_transport_mtls.faults import fault
+from frost_sidecar_transport_mtls.pinning import PinnedContext
+from frost_sidecar_transport_mtls.settings import Settings
+
+
+class MtlsTransport(Transport):
+    """Keeps connections to the signers and carries calls over them.
+
+    Nothing happens behind the caller's back: no redirect, no proxy, no cookie, no decompression, and no second send of
+    a POST. (A GET that finds its kept-alive connection closed is sent once more; aiohttp does that, RFC 9110, 9.2.2
+    allows it.)
+    """
+
+    def __init__(self, contexts: Mapping[str, PinnedContext], settings: Settings) -> None:
+        """``contexts``: the TLS context for each signer's ``server_name``."""
+        self._contexts = contexts
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=self._settings.connections_per_signer,
+            keepalive_timeout=self._settings.keepalive_seconds,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._settings.connect_seconds),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def call(self, signer: Signer, call: Call) -> Answer:
+        """Send ``call`` once and return the whole answer, whatever its status.
+
+        The caller sets the deadline by cancelling; a cancelled call closes its connection. Raises
+        :class:`~frost_sidecar.errors.TransportError`.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport is used outside of its `async with`")
+        context = self._contexts.get(signer.server_name)
+        if context is None:
+            raise TransportError("tls", f"no certificate is configured to be expected for {signer.server_name}")
+        context.alert = None
+        try:
+            async with self._session.request(
+                call.method,
+                URL(signer.url + call.path, encoded=True),
+                data=call.body or None,
+                headers=call.headers,
+                ssl=context,
+                server_hostname=None if context.by_uri else signer.server_name,
+                allow_redirects=False,
+            ) as response:
+                try:
+                    return Answer(response.status, await _read(response, call.max_answer_bytes))
+                except BaseException:
+                    response.close()
+                    raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise fault(error, signer, context) from None
+
+
+async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes:
+    if "Content-Encoding" in response.headers:
+        raise TransportError("malformed", "the answer is compressed, which the signer protocol does not allow")
+    announced = response.content_length
+    if announced is not None and announced > cap:
+        raise TransportError("malformed", f"the answer announces {announced} bytes; at most {cap} are accepted")
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > cap:
+            raise TransportError("malformed", f"the answer is longer than the {cap} bytes that are accepted")
+    return bytes(body)

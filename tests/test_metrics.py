@@ -1,0 +1,179 @@
+"""Every metric by name, label and meaning: the module, the page and the dashboard say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+
+from frost_sidecar.errors import FaultKind
+from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics, SignerMetrics, new_registry, render
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+DASHBOARD = json.loads((ROOT / "deploy" / "dashboard.json").read_text("utf-8"))
+FROM_PROMETHEUS = {"le", "instance"}
+"""Labels that are not ours: a histogram's bucket, and the scraped process."""
+
+
+def _metrics() -> dict[str, MetricWrapperBase]:
+    """Every metric by the name under which it is exposed."""
+    found = {}
+    for process in (CoordinatorMetrics(new_registry()), SignerMetrics(new_registry())):
+        for metric in vars(process).values():
+            if isinstance(metric, MetricWrapperBase):
+                found[metric._name + ("_total" if metric._type == "counter" else "")] = metric
+    return found
+
+
+METRICS = _metrics()
+
+
+def _base(name: str) -> str:
+    """A series' metric: without the suffix of a histogram's series."""
+    short = re.sub(r"_(bucket|count|sum)$", "", name)
+    return short if short in METRICS and METRICS[short]._type == "histogram" else name
+
+
+def _rows() -> dict[str, tuple[str, tuple[str, ...]]]:
+    rows = {}
+    for line in PAGE.splitlines():
+        if line.startswith("| `frost_"):
+            name, kind, labels, meaning = (cell.strip() for cell in line.strip("|").split("|"))
+            assert meaning
+            assert name.strip("`") not in rows
+            rows[name.strip("`")] = kind, tuple(re.findall(r"`(\w+)`", labels))
+    return rows
+
+
+def _panels() -> Iterator[dict[str, Any]]:
+    yield from (panel for panel in DASHBOARD["panels"] if panel["type"] != "row")
+
+
+def _dashboard_queries() -> list[str]:
+    return [target["expr"] for panel in _panels() for target in panel["targets"]]
+
+
+def _page_queries() -> list[str]:
+    return [each.strip() for each in re.findall(r"```promql\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def _wrong(query: str) -> list[str]:
+    """What a query speaks of that does not exist: metrics, or labels of none of its metrics."""
+    names = re.findall(r"\bfrost_\w+", query)
+    wrong = [name for name in names if _base(name) not in METRICS]
+    labels = set(FROM_PROMETHEUS)
+    for name in names:
+        if _base(name) in METRICS:
+            labels |= set(METRICS[_base(name)]._labelnames)
+    grouped = [each for group in re.findall(r"\bby \(([^)]*)\)", query) for each in re.split(r",\s*", group)]
+    matched = re.findall(r"[{,]\s*(\w+)\s*(?:=~|!~|!=|=)", query)
+    wrong += [label for label in (*grouped, *matched) if label not in labels]
+    return wrong
+
+
+def test_the_page_has_exactly_the_metrics() -> None:
+    assert _rows() == {name: (metric._type, metric._labelnames) for name, metric in METRICS.items()}
+
+
+def test_the_page_has_every_kind_and_state() -> None:
+    kinds = re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)
+    assert kinds == list(get_args(FaultKind))
+    assert all(f"`{state}`" in PAGE for state in BREAKER_STATES)
+
+
+def test_the_dashboard_shows_every_metric() -> None:
+    shown = {_base(name) for query in _dashboard_queries() for name in re.findall(r"\bfrost_\w+", query)}
+    assert shown == set(METRICS)
+
+
+@pytest.mark.parametrize("query", [*_dashboard_queries(), *_page_queries()])
+def test_queries_speak_of_what_exists(query: str) -> None:
+    assert _wrong(query) == []
+    assert query.count("(") == query.count(")")
+    assert all(_base(name) != name for name in re.findall(r"\bfrost_\w+_(?:bucket|count|sum)\b", query))
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("rate(frost_coordinator_signs[5m])", ["frost_coordinator_signs"]),
+        ("frost_coordinator_requests_in_flight_count", ["frost_coordinator_requests_in_flight_count"]),
+        ("sum by (zone) (frost_coordinator_audit_backlog)", ["zone"]),
+        ('frost_signer_refusals_total{why="token"}', ["why"]),
+        ('frost_signer_refusals_total{reason="token", kind=~"a"}', ["kind"]),
+    ],
+)
+def test_a_wrong_query_is_found(query: str, wrong: list[str]) -> None:
+    assert _wrong(query) == wrong
+
+
+def test_the_dashboard_is_one_that_grafana_can_load() -> None:
+    identifiers = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(identifiers)) == len(identifiers)
+    assert (DASHBOARD["title"], DASHBOARD["uid"]) == ("frost-sidecar", "frost-sidecar")
+    for panel in _panels():
+        assert panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+        for target in panel["targets"]:
+            metrics = {_base(name) for name in re.findall(r"\bfrost_\w+", target["expr"])}
+            labels = {label for name in metrics for label in METRICS[name]._labelnames} | FROM_PROMETHEUS
+            assert labels.issuperset(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+
+
+def test_the_panels_do_not_overlap() -> None:
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    cells = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", "text/plain"),
+        ("*/*", "text/plain"),
+        ("text/plain;version=0.0.4", "text/plain"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+        ("nonsense;;;q=", "text/plain"),
+    ],
+)
+def test_the_form_is_what_the_client_prefers(accept: str, content_type: str) -> None:
+    metrics = CoordinatorMetrics(new_registry())
+    metrics.signs.inc()
+    body, said = render(metrics.registry, accept)
+    assert said.startswith(content_type)
+    assert b"frost_coordinator_signs_total 1.0" in body
+    assert b"_created" not in body
+
+
+def test_every_metric_is_described_where_it_is_read() -> None:
+    for process in (CoordinatorMetrics(new_registry()), SignerMetrics(new_registry())):
+        body, _ = render(process.registry, "")
+        for family in text_string_to_metric_families(body.decode()):
+            assert family.documentation.endswith("."), family.name
+            assert family.name.startswith("frost_")
+
+
+def test_two_processes_in_one_program_share_nothing() -> None:
+    one, two = CoordinatorMetrics(new_registry()), CoordinatorMetrics(new_registry())
+    one.signs.inc()
+    assert two.registry.get_sample_value("frost_coordinator_signs_total") == 0
+
+
+def test_names_follow_the_rules_of_prometheus() -> None:
+    for name, metric in METRICS.items():
+        assert re.fullmatch(r"frost_(coordinator|signer)_[a-z_]+", name)
+        assert (metric._type == "histogram") == name.endswith("_seconds")

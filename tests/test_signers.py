@@ -1,0 +1,211 @@
+"""What the coordinator knows of its signers: cool-down, quarantine, latency."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frost_sidecar.config import SigningConfig
+from frost_sidecar.errors import FaultKind, SignerError
+from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics, new_registry
+from frost_sidecar.model import Candidate, Signer
+from frost_sidecar.signers import BLAMELESS, Signers
+
+KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class World:
+    """Three signers, a clock to turn, and the metrics."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.metrics = CoordinatorMetrics(new_registry())
+        config = SigningConfig(cool_down_seconds=2.0, quarantine_seconds=100.0)
+        nodes = [Signer(i, f"signer-{i}", f"https://{i}.test", f"ad-{i}", f"{i}.test") for i in (1, 2, 3)]
+        self.signers = Signers(nodes, config, self.metrics, self.clock)
+
+    def fail(self, kind: FaultKind = "timeout", identifier: int = 1) -> None:
+        self.signers.failed(SignerError(identifier, kind, "detail"))
+
+    def candidate(self, identifier: int = 1) -> Candidate | None:
+        return next(iter(self.signers.candidates([identifier])), None)
+
+    def healthy(self, identifier: int = 1) -> bool:
+        candidate = self.candidate(identifier)
+        return candidate is not None and candidate.healthy
+
+    def pause(self) -> float:
+        """Seconds until signer 1 is healthy again."""
+        start = self.clock.now
+        while not self.healthy():
+            self.clock.now += 0.125
+        pause, self.clock.now = self.clock.now - start, start
+        return pause
+
+    def state(self, identifier: int = 1) -> str:
+        self.signers.publish()
+        values = {
+            each: self.metrics.registry.get_sample_value(
+                "frost_coordinator_signer_state", {"signer": f"signer-{identifier}", "state": each}
+            )
+            for each in BREAKER_STATES
+        }
+        assert sorted(value or 0 for value in values.values()) == [0, 0, 1]
+        return next(state for state, value in values.items() if value)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_all_are_healthy_and_unmeasured_at_first(world: World) -> None:
+    assert world.signers.candidates([3, 1, 2]) == tuple(Candidate(i, f"ad-{i}", True, None) for i in (1, 2, 3))
+    assert world.signers[2].name == "signer-2"
+
+
+def test_only_those_asked_for_are_candidates(world: World) -> None:
+    assert [each.identifier for each in world.signers.candidates({2, 3})] == [2, 3]
+    assert world.signers.candidates([]) == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_each_fault_does(world: World, kind: FaultKind) -> None:
+    world.fail(kind)
+    expected = "quarantined" if kind == "bad-share" else "healthy" if kind in BLAMELESS else "cooling"
+    assert world.state() == expected
+    assert world.state(2) == "healthy"
+    count = world.metrics.registry.get_sample_value(
+        "frost_coordinator_signer_faults_total", {"signer": "signer-1", "kind": kind}
+    )
+    assert count == 1
+
+
+def test_a_cool_down_doubles_up_to_its_cap(world: World) -> None:
+    for longest in (2, 4, 8, 16, 32, 60, 60, 60):
+        world.fail()
+        assert longest / 2 <= world.pause() <= longest + 0.125
+
+
+def test_a_signer_that_is_down_for_long_is_still_only_cooling(world: World) -> None:
+    for _ in range(3000):
+        world.fail("unreachable")
+    assert world.state() == "cooling"
+    assert world.pause() <= 60.125
+
+
+def test_pauses_differ_so_that_coordinators_do_not_come_back_in_step() -> None:
+    pauses = set()
+    for _ in range(30):
+        world = World()
+        world.fail()
+        pauses.add(world.pause())
+    assert len(pauses) > 3
+
+
+def test_a_cooling_signer_is_a_candidate_of_last_resort(world: World) -> None:
+    world.fail()
+    assert world.candidate() == Candidate(1, "ad-1", False, None)
+
+
+def test_a_good_answer_ends_a_cool_down_and_its_doubling(world: World) -> None:
+    for _ in range(5):
+        world.fail()
+    world.signers.answered(1, 0.01)
+    assert world.healthy()
+    world.fail()
+    assert world.pause() <= 2.125
+
+
+@pytest.mark.parametrize("kind", sorted(BLAMELESS))
+def test_blameless_faults_do_not_add_up(world: World, kind: FaultKind) -> None:
+    for _ in range(50):
+        world.fail(kind)
+    assert world.healthy()
+    world.fail("timeout")
+    assert world.pause() <= 2.125
+
+
+def test_quarantine_lasts_whatever_the_signer_answers(world: World) -> None:
+    world.fail("bad-share")
+    assert world.candidate() is None
+    world.signers.answered(1, 0.001)
+    world.fail("timeout")
+    world.clock.now += 99.9
+    assert world.candidate() is None
+    assert world.state() == "quarantined"
+    world.clock.now += 0.2
+    assert world.healthy()
+    assert world.state() == "healthy"
+
+
+def test_every_further_wrong_share_starts_quarantine_anew(world: World) -> None:
+    world.fail("bad-share")
+    world.clock.now += 90
+    world.fail("bad-share")
+    world.clock.now += 90
+    assert world.candidate() is None
+
+
+def _latency(world: World) -> float | None:
+    candidate = world.candidate()
+    assert candidate is not None
+    return candidate.latency
+
+
+def test_latency_is_smoothed_and_leaves_the_first_call_out(world: World) -> None:
+    world.signers.answered(1, 9.0)  # it paid for the connection
+    assert _latency(world) is None
+    world.signers.answered(1, 0.1)
+    assert _latency(world) == 0.1
+    world.signers.answered(1, 0.6)
+    assert _latency(world) == pytest.approx(0.2)
+    assert world.candidate(2) == Candidate(2, "ad-2", True, None)
+
+
+def test_an_old_latency_is_forgotten(world: World) -> None:
+    for _ in range(2):
+        world.signers.answered(1, 5.0)
+    world.clock.now += 29
+    assert _latency(world) == 5.0
+    world.clock.now += 2
+    assert _latency(world) is None
+
+
+def test_a_failure_forgets_the_latency(world: World) -> None:
+    for _ in range(3):
+        world.signers.answered(1, 0.01)
+    world.fail()
+    assert _latency(world) is None
+    world.signers.answered(1, 7.0)  # a new connection
+    assert _latency(world) is None
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([*KINDS, "answered"]), st.floats(0, 200)), max_size=40
+    )
+)
+def test_gauges_and_candidates_agree(events: list[tuple[int, FaultKind, float]]) -> None:
+    world = World()
+    for identifier, event, later in events:
+        if event in KINDS:
+            world.fail(event, identifier)
+        else:
+            world.signers.answered(identifier, 0.01)
+        world.clock.now += later
+    for identifier in (1, 2, 3):
+        candidate = world.candidate(identifier)
+        expected = "quarantined" if candidate is None else "healthy" if candidate.healthy else "cooling"
+        assert world.state(identifier) == expected

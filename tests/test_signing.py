@@ -1,0 +1,572 @@
+"""The story of one signature, over a cluster in memory: real coordinator, real signer nodes, faults at will."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import frost_ed25519 as frost
+import msgspec
+import nacl.signing
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from frost_sidecar import errors, hookimpl
+from frost_sidecar.hookspecs import (
+    AuditSink,
+    Decision,
+    PluginContext,
+    Policy,
+    PolicyRequest,
+    Quorum,
+    Selector,
+    Transport,
+)
+from frost_sidecar.model import Answer, AuditRecord, Call, Choice, Signed, Signer
+from frost_sidecar.testing import behaviour
+from frost_sidecar.testing.behaviour import Behaviour, Handle
+from frost_sidecar.testing.cluster import MemoryCluster
+
+MESSAGE = b"eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> MemoryCluster:
+    return make_cluster(tmp_path)
+
+
+def make_cluster(folder: Path, **settings: Any) -> MemoryCluster:
+    signing = {"call_seconds": 0.3, **settings.pop("signing", {})}
+    return MemoryCluster(folder / "keys", settings={"signing": signing, **settings})
+
+
+def check(signed: Signed, message: bytes = MESSAGE) -> None:
+    Ed25519PublicKey.from_public_bytes(signed.group_public).verify(signed.signature, message)
+    nacl.signing.VerifyKey(signed.group_public).verify(message, signed.signature)
+
+
+def sample(registry: Any, name: str, **labels: str) -> float:
+    return registry.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_signature_verifies_with_two_other_libraries_and_is_recorded(cluster: MemoryCluster) -> None:
+    async with cluster.coordinator() as coordinator:
+        signed = await coordinator.sign(MESSAGE, request_id="r-1")
+        assert coordinator.group_public() == signed.group_public == cluster.group_public
+        assert sample(coordinator.registry, "frost_coordinator_signs_total") == 1
+    check(signed)
+    assert len(signed.participants) == 2
+    [record] = cluster.records
+    assert record.outcome == "signed"
+    assert (record.request_id, record.caller, record.key) == ("r-1", "in-process", "default")
+    assert record.message_sha256 == hashlib.sha256(MESSAGE).hexdigest()
+    assert record.signature_sha256 == hashlib.sha256(signed.signature).hexdigest()
+    assert record.participants == signed.participants
+    assert [session.participants for session in record.sessions] == [signed.participants]
+    assert record.sessions[0].package_sha256 is not None
+
+
+async def test_request_id_and_trace_context_reach_every_signer(cluster: MemoryCluster) -> None:
+    seen: list[dict[str, str]] = []
+
+    async def listen(handle: Handle, call: Call) -> Answer:
+        seen.append(call.headers)
+        return await handle(call)
+
+    for identifier in cluster.identifiers:
+        cluster.behave(identifier, listen)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with cluster.coordinator() as coordinator:
+        await coordinator.sign(MESSAGE, request_id="r-2", traceparent=trace)
+    assert len(seen) == 4
+    assert {(each["X-Request-ID"], each["traceparent"]) for each in seen} == {("r-2", trace)}
+    assert cluster.records[0].traceparent == trace
+
+
+FAULTY: list[tuple[Behaviour, str]] = [
+    (behaviour.unreachable, "unreachable"),
+    (behaviour.stalled, "timeout"),
+    (behaviour.drops_answers, "unreachable"),
+    (behaviour.delivered_twice, "refused"),
+    (behaviour.wrong_share, "bad-share"),
+    (behaviour.wrong_identity, "identity"),
+    (behaviour.garbage, "malformed"),
+    (behaviour.refusing, "refused"),
+]
+
+
+@pytest.mark.parametrize(("faulty", "kind"), FAULTY, ids=lambda each: getattr(each, "__name__", str(each)))
+@pytest.mark.parametrize("culprit", [1, 2, 3])
+async def test_one_faulty_signer_is_named_and_another_quorum_signs(
+    cluster: MemoryCluster, faulty: Behaviour, kind: str, culprit: int
+) -> None:
+    cluster.behave(culprit, faulty)
+    others = [each for each in cluster.identifiers if each != culprit]
+    async with cluster.coordinator() as coordinator:
+        for _ in range(60):
+            check(await coordinator.sign(MESSAGE))
+            if any(each.faults for each in cluster.records[-1].sessions):
+                break
+        signers = {record.participants for record in cluster.records}
+        faults = sample(
+            coordinator.registry,
+            "frost_coordinator_signer_faults_total",
+            signer=f"signer-{culprit}",
+            kind=kind,
+        )
+    assert signers == {tuple(others)}
+    struck = cluster.records[-1]
+    assert (struck.outcome, struck.sessions[-1].faults) == ("signed", ())
+    named = [fault for record in cluster.records for each in record.sessions for fault in each.faults]
+    assert named
+    assert all(fault.startswith(f"signer {culprit}: {kind}") for fault in named)
+    assert faults == len(named)
+    assert cluster.reused == []
+
+
+async def test_a_liar_is_quarantined_and_asked_no_more(cluster: MemoryCluster) -> None:
+    asked: list[str] = []
+
+    async def lie(handle: Handle, call: Call) -> Answer:
+        asked.append(call.path)
+        return await behaviour.wrong_share(handle, call)
+
+    cluster.behave(2, lie)
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.NoQuorum, match=r"signer 2: bad-share"):
+            await coordinator.sign(MESSAGE, participants=[1, 2])
+        before = len(asked)
+        for _ in range(10):
+            assert (await coordinator.sign(MESSAGE)).participants == (1, 3)
+        with pytest.raises(errors.NoQuorum, match="signer 2: quarantined"):
+            await coordinator.sign(MESSAGE, participants=[1, 2])
+    assert len(asked) == before
+
+
+async def test_all_liars_of_a_session_are_named(tmp_path: Path) -> None:
+    cluster = MemoryCluster(tmp_path / "keys", min_signers=4, max_signers=5)
+    for identifier in (1, 3, 4):
+        cluster.behave(identifier, behaviour.wrong_share)
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.NoQuorum) as caught:
+            await coordinator.sign(MESSAGE, participants=[1, 2, 3, 4])
+    for identifier in (1, 3, 4):
+        assert f"signer {identifier}: bad-share" in str(caught.value)
+    assert "signer 2" not in str(caught.value)
+
+
+async def test_a_signer_that_repeats_a_commitment_never_signs_twice_with_it(cluster: MemoryCluster) -> None:
+    cluster.behave(1, behaviour.RepeatsCommitments())
+    async with cluster.coordinator() as coordinator:
+        for _ in range(6):
+            check(await coordinator.sign(MESSAGE))
+    assert cluster.reused == []
+
+
+async def test_a_restart_between_the_rounds_is_not_held_against_the_signer(cluster: MemoryCluster) -> None:
+    restarted: list[bool] = []
+
+    async def restart_once(handle: Handle, call: Call) -> Answer:
+        answer = await handle(call)
+        if not restarted:
+            restarted.append(True)
+            cluster.restart(1)
+        return answer
+
+    cluster.behave(1, restart_once)
+    async with cluster.coordinator() as coordinator:
+        signed = await coordinator.sign(MESSAGE, participants=[1, 2])
+        check(signed)
+        registry = coordinator.registry
+        assert sample(registry, "frost_coordinator_signer_faults_total", signer="signer-1", kind="stale-epoch")
+        coordinator_sees = sample(registry, "frost_coordinator_commitments_total", signer="signer-2", event="burnt")
+    assert coordinator_sees == 1
+    first, second = cluster.records[0].sessions
+    assert "stale-epoch" in first.faults[0]
+    assert first.package_sha256 != second.package_sha256
+    assert cluster.reused == []
+
+
+async def test_no_quorum_names_every_signer_and_why(cluster: MemoryCluster) -> None:
+    cluster.behave(1, behaviour.unreachable)
+    cluster.behave(2, behaviour.garbage)
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.NoQuorum) as caught:
+            await coordinator.sign(MESSAGE)
+    assert "signer 1: unreachable" in str(caught.value)
+    assert "signer 2: malformed" in str(caught.value)
+    [record] = cluster.records
+    assert record.outcome == "failed"
+    assert record.signature_sha256 is None
+
+
+async def test_the_deadline_holds_whatever_the_signers_do(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, signing={"call_seconds": 5.0, "budget_seconds": 5.0})
+    for identifier in cluster.identifiers:
+        cluster.behave(identifier, behaviour.stalled)
+    async with cluster.coordinator() as coordinator:
+        started = anyio.current_time()
+        with pytest.raises(errors.DeadlineExceeded):
+            await coordinator.sign(MESSAGE, timeout=0.2)
+        assert anyio.current_time() - started < 1.0
+    assert [record.outcome for record in cluster.records] == ["failed"]
+
+
+async def test_a_cancelled_request_is_recorded_and_releases_its_place(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, signing={"max_in_flight": 1, "call_seconds": 5.0})
+    for identifier in cluster.identifiers:
+        cluster.behave(identifier, behaviour.stalled)
+    async with cluster.coordinator() as coordinator:
+        with anyio.move_on_after(0.05):
+            await coordinator.sign(MESSAGE)
+        for identifier in cluster.identifiers:
+            cluster.behave(identifier, behaviour.honest)
+        check(await coordinator.sign(MESSAGE))
+    assert [(record.outcome, record.reason) for record in cluster.records] == [
+        ("failed", "cancelled"),
+        ("signed", None),
+    ]
+
+
+async def test_one_request_too_many_is_refused_at_once(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, signing={"max_in_flight": 2})
+    for identifier in cluster.identifiers:
+        cluster.behave(identifier, behaviour.delayed(0.1))
+    results: list[object] = []
+    async with cluster.coordinator() as coordinator:
+
+        async def one() -> None:
+            try:
+                results.append(await coordinator.sign(MESSAGE))
+            except errors.FrostSidecarError as error:
+                results.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(one)
+    assert [type(each).__name__ for each in results] == ["Overloaded", "Signed", "Signed"]
+
+
+NARROWED: list[tuple[dict[str, Any], type[Exception] | None, str]] = [
+    ({"participants": [1, 3]}, None, ""),
+    ({"participants": [3, 2, 1]}, None, ""),
+    ({"participants": [2]}, errors.ParticipantsError, "2 are needed"),
+    ({"participants": []}, errors.ParticipantsError, "2 are needed"),
+    ({"participants": [1, 1, 2]}, errors.ParticipantsError, "twice"),
+    ({"participants": [1, 4]}, errors.ParticipantsError, "no signer 4"),
+    ({"participants": [1, 0]}, errors.ParticipantsError, "no signer 0"),
+    ({"signer_urls": ["https://signer-1.frost.test", "https://signer-3.frost.test/"]}, None, ""),
+    ({"signer_urls": ["https://signer-1.frost.test"]}, errors.ParticipantsError, "2 are needed"),
+    ({"signer_urls": ["https://evil.test", "https://signer-1.frost.test"]}, errors.ParticipantsError, "configured"),
+    ({"signer_urls": ["https://signer-1.frost.test"] * 2}, errors.ParticipantsError, "twice"),
+    (
+        {
+            "participants": [1, 2],
+            "signer_urls": ["https://signer-2.frost.test", "https://signer-1.frost.test"],
+        },
+        errors.ParticipantsError,
+        "pair",
+    ),
+    (
+        {
+            "participants": [2, 1],
+            "signer_urls": ["https://signer-2.frost.test", "https://signer-1.frost.test"],
+        },
+        None,
+        "",
+    ),
+    ({"key": "default"}, None, ""),
+    ({"key": "nope"}, errors.UnknownKey, "no key 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "text"), NARROWED)
+async def test_a_caller_narrows_the_choice_and_never_widens_it(
+    cluster: MemoryCluster, arguments: dict[str, Any], error: type[Exception] | None, text: str
+) -> None:
+    async with cluster.coordinator() as coordinator:
+        if error is None:
+            signed = await coordinator.sign(MESSAGE, **arguments)
+            check(signed)
+            assert set(signed.participants) <= set(arguments.get("participants", [1, 2, 3]))
+        else:
+            with pytest.raises(error, match=text):
+                await coordinator.sign(MESSAGE, **arguments)
+            assert [record.outcome for record in cluster.records] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("message", "error"), [(b"", errors.MalformedRequest), (b"x" * (16 * 1024 + 1), errors.TooLarge)]
+)
+async def test_messages_out_of_bounds(cluster: MemoryCluster, message: bytes, error: type[Exception]) -> None:
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(error):
+            await coordinator.sign(message)
+        check(await coordinator.sign(b"x" * 16 * 1024), b"x" * 16 * 1024)
+
+
+async def test_an_aggregate_that_does_not_verify_never_leaves(
+    cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Invariant 5: whatever the aggregation says, what leaves has verified under the group key."""
+    async with cluster.coordinator() as coordinator:
+        other = await coordinator.sign(b"another message")
+        wrong = frost.Signature.deserialize(other.signature)
+        monkeypatch.setattr(frost, "aggregate", lambda *_: wrong)
+        with pytest.raises(errors.InternalError, match="withheld"):
+            await coordinator.sign(MESSAGE)
+        assert sample(coordinator.registry, "frost_coordinator_signs_total") == 1
+    assert [record.outcome for record in cluster.records] == ["signed", "failed"]
+    assert cluster.records[1].signature_sha256 is None
+
+
+class Sink(AuditSink):
+    """A second sink, under the test's control."""
+
+    def __init__(self) -> None:
+        self.gate = anyio.Event()
+        self.fail = False
+        self.records: list[AuditRecord] = []
+
+    async def append(self, records: Sequence[AuditRecord]) -> None:
+        await self.gate.wait()
+        if self.fail:
+            raise OSError(28, "No space left on device")
+        self.records.extend(records)
+
+
+def plugin(hook: str, product: object) -> object:
+    def build(self: object, context: PluginContext) -> object:
+        return product
+
+    build.__name__ = hook
+    return type("Plugin", (), {hook: hookimpl(build)})()
+
+
+def with_plugin(folder: Path, **settings: Any) -> MemoryCluster:
+    return make_cluster(folder, plugins={"memory": {}, "extra": {}}, **settings)
+
+
+async def test_nothing_is_answered_before_the_sink_has_the_record(tmp_path: Path) -> None:
+    cluster, sink, answers = with_plugin(tmp_path), Sink(), []
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", sink)}) as coordinator:
+
+        async def one() -> None:
+            answers.append(await coordinator.sign(MESSAGE))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one)
+            with anyio.fail_after(5):
+                while not cluster.records:
+                    await anyio.sleep(0.005)
+            await anyio.sleep(0.05)
+            assert answers == []
+            sink.gate.set()
+    assert len(answers) == len(sink.records) == 1
+
+
+@pytest.mark.parametrize("hang", [False, True], ids=["fails", "hangs"])
+async def test_without_a_required_sink_nothing_is_released(tmp_path: Path, hang: bool) -> None:  # noqa: FBT001 - a case
+    cluster, sink = with_plugin(tmp_path, audit={"write_seconds": 0.2}), Sink()
+    sink.fail = True
+    if not hang:
+        sink.gate.set()
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", sink)}) as coordinator:
+        with anyio.fail_after(3), pytest.raises(errors.AuditUnavailable, match="extra"):
+            await coordinator.sign(MESSAGE)
+        assert sample(coordinator.registry, "frost_coordinator_signs_total") == 0
+        sink.gate.set()
+        sink.fail = False
+        check(await coordinator.sign(MESSAGE))
+    assert [record.outcome for record in cluster.records] == ["signed", "failed", "signed"]
+    assert "withheld" in (cluster.records[1].reason or "")
+    assert cluster.records[0].request_id == cluster.records[1].request_id
+
+
+async def test_a_best_effort_sink_may_fail(tmp_path: Path) -> None:
+    cluster, sink = with_plugin(tmp_path, audit={"best_effort": ["extra"], "write_seconds": 0.2}), Sink()
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", sink)}) as coordinator:
+        with anyio.fail_after(1):
+            check(await coordinator.sign(MESSAGE))
+
+
+async def test_records_gather_while_a_write_is_under_way(tmp_path: Path) -> None:
+    cluster, sink, batches = with_plugin(tmp_path), Sink(), []
+    sink.gate.set()
+
+    class Slow(AuditSink):
+        async def append(self, records: Sequence[AuditRecord]) -> None:
+            batches.append(len(records))
+            await anyio.sleep(0.05)
+
+    async with (
+        cluster.coordinator({"extra": plugin("make_audit_sink", Slow())}) as coordinator,
+        anyio.create_task_group() as tasks,
+    ):
+        for _ in range(20):
+            tasks.start_soon(coordinator.sign, MESSAGE)
+    assert sum(batches) == 20
+    assert len(batches) < 10
+
+
+class Verdict(Policy):
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+        self.asked: list[PolicyRequest] = []
+
+    async def decide(self, request: PolicyRequest) -> Decision:
+        self.asked.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer == "hang":
+            await anyio.sleep_forever()
+        return self.answer  # type: ignore[return-value] # wrong answers are the point
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "outcome"),
+    [
+        (Decision(allowed=True), None, "signed"),
+        (Decision(allowed=False, reason="only on Tuesdays"), errors.Denied, "denied"),
+        (Decision(allowed=1), errors.Denied, "denied"),  # type: ignore[arg-type] # a truthy answer is not a clear one
+        (None, errors.PolicyUnavailable, "failed"),
+        (True, errors.PolicyUnavailable, "failed"),
+        (RuntimeError("bug"), errors.PolicyUnavailable, "failed"),
+        ("hang", errors.PolicyUnavailable, "failed"),
+    ],
+)
+async def test_a_policy_allows_denies_or_fails_closed(
+    tmp_path: Path, answer: object, error: type[Exception] | None, outcome: str
+) -> None:
+    cluster, verdict = with_plugin(tmp_path, signing={"plugin_seconds": 0.2}), Verdict(answer)
+    async with cluster.coordinator({"extra": plugin("make_policy", verdict)}) as coordinator:
+        if error is None:
+            check(await coordinator.sign(MESSAGE))
+        else:
+            with pytest.raises(error):
+                await coordinator.sign(MESSAGE)
+        assert sample(coordinator.registry, "frost_coordinator_request_seconds_count", outcome=outcome) == 1
+    assert [record.outcome for record in cluster.records] == [outcome]
+    [request] = verdict.asked
+    assert request.jws is not None
+    assert request.jws.header == {"alg": "EdDSA"}
+    assert request.jws.claims == {"sub": "alice"}
+    assert request.caller.source == "in-process"
+
+
+class Fixed(Selector):
+    def __init__(self, answer: object) -> None:
+        self.answer = answer
+
+    async def quorums(self, choice: Choice) -> Sequence[Quorum]:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer  # type: ignore[return-value] # wrong answers are the point
+
+
+@pytest.mark.parametrize(
+    "answer", [[(1,)], [(1, 1)], [(1, 2, 3)], [(1, 9)], None, [None], RuntimeError("bug"), [("1", "2")]]
+)
+async def test_a_selector_that_chooses_no_quorum_fails_the_request(tmp_path: Path, answer: object) -> None:
+    cluster = with_plugin(tmp_path)
+    async with cluster.coordinator({"extra": plugin("make_selector", Fixed(answer))}) as coordinator:
+        with pytest.raises(errors.InternalError, match="plugin extra"):
+            await coordinator.sign(MESSAGE)
+
+
+async def test_a_selector_that_finds_nobody_is_no_quorum(tmp_path: Path) -> None:
+    cluster = with_plugin(tmp_path)
+    async with cluster.coordinator({"extra": plugin("make_selector", Fixed([]))}) as coordinator:
+        with pytest.raises(errors.NoQuorum):
+            await coordinator.sign(MESSAGE)
+
+
+async def test_a_broken_transport_plugin_is_not_held_against_the_signers(
+    cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_self: object, _signer: Signer, _call: Call) -> Answer:
+        raise RuntimeError("secret detail")
+
+    [kind] = [each for each in Transport.__subclasses__() if each.__module__ == "frost_sidecar.testing.cluster"]
+    async with cluster.coordinator() as coordinator:
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "call", broken)
+            with pytest.raises(errors.NoQuorum) as caught:
+                await coordinator.sign(MESSAGE)
+        assert "secret detail" not in str(caught.value)
+        check(await coordinator.sign(MESSAGE))
+
+
+HOSTILE_COMMITMENTS: list[tuple[str, Any]] = [
+    ("identity", "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+    ("non-canonical", "7v///////////////////////////////////////38="),
+    ("not on the curve", "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+    ("order two", "7P///////////////////////////////////////38="),
+    ("too short", "AQ=="),
+    ("not base64", "!" * 44),
+    ("number", 5),
+    ("null", None),
+]
+
+
+@pytest.mark.parametrize("member", ["hiding", "binding"])
+@pytest.mark.parametrize(("name", "value"), HOSTILE_COMMITMENTS, ids=lambda each: str(each)[:12])
+async def test_a_hostile_commitment_is_the_signers_fault_and_another_quorum_signs(
+    cluster: MemoryCluster, member: str, name: str, value: Any
+) -> None:
+    async def poison(handle: Handle, call: Call) -> Answer:
+        answer = await handle(call)
+        body = msgspec.json.decode(answer.body)
+        for each in body["commitments"]:
+            each[member] = value
+        return Answer(answer.status, msgspec.json.encode(body))
+
+    cluster.behave(2, poison)
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.NoQuorum, match="signer 2: malformed"):
+            await coordinator.sign(MESSAGE, participants=[1, 2])
+        assert (await coordinator.sign(MESSAGE)).participants == (1, 3)
+
+
+def _drop(body: dict[str, Any]) -> None:
+    body["results"] = []
+
+
+def _double(body: dict[str, Any]) -> None:
+    body["results"] *= 2
+
+
+def _rename(body: dict[str, Any]) -> None:
+    body["results"][0]["session"] = "other"
+
+
+def _neither(body: dict[str, Any]) -> None:
+    del body["results"][0]["share"]
+
+
+def _epoch(body: dict[str, Any]) -> None:
+    body["epoch"] = "other"
+
+
+def _big_scalar(body: dict[str, Any]) -> None:
+    body["results"][0]["share"] = "/" * 43 + "="
+
+
+@pytest.mark.parametrize("edit", [_drop, _double, _rename, _neither, _epoch, _big_scalar])
+async def test_a_malformed_answer_to_round_two_is_the_signers_fault(cluster: MemoryCluster, edit: Any) -> None:
+    async def poison(handle: Handle, call: Call) -> Answer:
+        answer = await handle(call)
+        body = msgspec.json.decode(answer.body)
+        if "results" in body:
+            edit(body)
+        return Answer(answer.status, msgspec.json.encode(body))
+
+    cluster.behave(2, poison)
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.NoQuorum, match="signer 2: malformed"):
+            await coordinator.sign(MESSAGE, participants=[1, 2])
+        assert (await coordinator.sign(MESSAGE)).participants == (1, 3)
+    assert cluster.reused == []
