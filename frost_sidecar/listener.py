@@ -89,9 +89,7 @@ class Listener:
         self._draining = False
         self._scopes: set[anyio.CancelScope] = set()
         self._empty = asyncio.Event()
-        self._idle: dict[asyncio.BaseProtocol, float] = {}
         self._servers: list[asyncio.Server] = []
-        self._reaper: asyncio.Task[None] | None = None
         app = web.Application(client_max_size=limits.max_body_bytes, middlewares=[self._exchange])
         for (method, path), handler in routes.items():
             app.router.add_route(method, path, _endpoint(handler, limits))
@@ -99,7 +97,6 @@ class Listener:
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
-        self._reaper = asyncio.create_task(self._reap(), name="frost-sidecar listener reaper")
         return self
 
     async def __aexit__(
@@ -107,8 +104,6 @@ class Listener:
     ) -> None:
         with anyio.CancelScope(shield=True):
             await self._drain()
-            if self._reaper is not None:
-                self._reaper.cancel()
             await self._runner.cleanup()
 
     async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
@@ -133,15 +128,12 @@ class Listener:
     async def _exchange(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        protocol = request.protocol
-        self._idle.pop(protocol, None)
         given = request.headers.get(REQUEST_ID_HEADER, "")
         request_id = given if _REQUEST_ID_FORM.match(given) else secrets.token_hex(16)
         response = await self._answer(request, handler, request_id)
         response.headers.setdefault(REQUEST_ID_HEADER, request_id)
         if self._draining:
             response.force_close()
-        self._idle[protocol] = anyio.current_time()
         return response
 
     async def _answer(
@@ -178,27 +170,13 @@ class Listener:
         if server is None or len(server.connections) >= self._limits.max_connections:
             log.warning("connection refused", reason="too many connections", limit=self._limits.max_connections)
             return _Refusal()
-        protocol = _Connection(
+        return _Connection(
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._limits.idle_seconds,
             access_log=None,  # type: ignore[arg-type] # None is how aiohttp is told to keep none
             auto_decompress=False,
         )
-        self._idle[protocol] = anyio.current_time()
-        return protocol
-
-    async def _reap(self) -> None:
-        """Close connections that idle, or that have not sent a whole request header, for too long."""
-        while True:
-            await asyncio.sleep(min(5.0, self._limits.idle_seconds / 2))
-            now = anyio.current_time()
-            for protocol, since in list(self._idle.items()):
-                transport = getattr(protocol, "transport", None)
-                if transport is None or transport.is_closing():
-                    del self._idle[protocol]
-                elif now - since > self._limits.idle_seconds:
-                    transport.abort()
 
     async def _drain(self) -> None:
         self._draining = True

@@ -344,6 +344,16 @@ async def test_a_half_sent_header_is_closed_after_the_idle_time(start: bytes) ->
         assert anyio.current_time() - started < 2
 
 
+async def test_a_half_sent_header_on_a_kept_connection_is_closed_too() -> None:
+    async with _server(idle_seconds=0.3) as server:
+        client = await server.connect()
+        assert (await client.ask("POST", "/echo", b"first")).body == b"first"
+        await client.send(b"POST /echo HTTP/1.1\r\nX: y")
+        started = anyio.current_time()
+        assert await client.ended()
+        assert anyio.current_time() - started < 2
+
+
 async def test_a_header_that_dribbles_is_closed_all_the_same() -> None:
     async with _server(idle_seconds=0.3) as server:
         client = await server.connect()

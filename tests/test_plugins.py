@@ -357,6 +357,7 @@ def test_a_plugin_sees_its_own_settings_and_the_facts_of_the_host() -> None:
         assert context.path("/x") == Path("/x")
         assert context.tls == config.tls_files
         assert "limit" not in repr(context)
+        assert not hasattr(context.path, "__self__")  # no way from there to the host's configuration
 
 
 class OnlySelector:
