@@ -7,10 +7,12 @@ accept, let requests under way finish inside the grace time, then cancel them, s
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,6 +35,7 @@ Handler = Callable[["Exchange"], Awaitable[web.Response]]
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 _REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
+_SERVER: Final = "frost-sidecar"
 _HANDSHAKE_SECONDS: Final = 10.0
 _FAREWELL_SECONDS: Final = 1.0
 """After the grace time: how long cancelled requests get to write their last answer."""
@@ -130,8 +133,19 @@ class Listener:
     ) -> web.StreamResponse:
         given = request.headers.get(REQUEST_ID_HEADER, "")
         request_id = given if _REQUEST_ID_FORM.match(given) else secrets.token_hex(16)
+        started = time.perf_counter()
         response = await self._answer(request, handler, request_id)
+        log.log(
+            _level(response.status),
+            "request",
+            method=request.method,
+            path=request.path[:128],
+            status=response.status,
+            request_id=request_id,
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+        )
         response.headers.setdefault(REQUEST_ID_HEADER, request_id)
+        response.headers["Server"] = _SERVER
         if self._draining:
             response.force_close()
         return response
@@ -197,6 +211,11 @@ class Listener:
         return not self._scopes
 
 
+def _level(status: int) -> int:
+    """Answers as they should be are for debugging; the audit log has the requests themselves."""
+    return logging.DEBUG if status < 400 else logging.INFO if status < 500 else logging.WARNING
+
+
 def _endpoint(handler: Handler, limits: Limits) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """A handler as aiohttp wants it: a coroutine function."""
 
@@ -218,7 +237,9 @@ class _Connection(web.RequestHandler):
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
         log.info("unreadable request refused", reason=type(exc).__name__)
-        response = _problem("malformed-request", HTTPStatus(status), "not a request of HTTP/1.1 within its bounds", {})
+        headers = {"Server": _SERVER}
+        detail = "not a request of HTTP/1.1 within its bounds"
+        response = _problem("malformed-request", HTTPStatus(status), detail, headers)
         response.force_close()
         return response
 

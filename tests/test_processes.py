@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import ssl
@@ -256,13 +257,18 @@ def test_the_kept_demo_runs_until_interrupted_and_its_curl_line_signs() -> None:
             while not lines or ("Ctrl-C" not in lines[-1] and lines[-1]):
                 lines.append(demo.stdout.readline())
             [sign] = [line.strip() for line in lines if "/sign -d" in line]
-            answer = json.loads(subprocess.run(sign, shell=True, capture_output=True, timeout=20, check=True).stdout)
+            curl, _, _, path, url, _, body = shlex.split(sign)
+            assert (curl, url) == ("curl", "http://sidecar/sign")
+            connection = UnixConnection(Path(path))
+            connection.request("POST", "/sign", body)
+            answer = json.loads(connection.getresponse().read())
+            connection.close()
             assert set(answer) >= {"signature_b64", "group_public_b64"}
             demo.send_signal(signal.SIGINT)
             assert demo.wait(30) == 0
         finally:
             demo.kill()
-    assert not Path(re.findall(r"--unix-socket (\S+)", sign)[0]).parent.exists()
+    assert not Path(path).parent.exists()
 
 
 def test_a_short_load_with_kills_loses_and_forges_nothing() -> None:
