@@ -22,13 +22,13 @@ from frost_sidecar.access import IN_PROCESS
 from frost_sidecar.audit import Audit
 from frost_sidecar.commitments import Commitments
 from frost_sidecar.config import Config
-from frost_sidecar.errors import ConfigError, FrostSidecarError, PluginError
+from frost_sidecar.errors import ConfigError, FrostSidecarError, MalformedRequest, PluginError
 from frost_sidecar.hookspecs import AuditSink, Component, Policy, Selector, TokenIssuer, Transport
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.listener import Listener
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CollectorRegistry, CoordinatorMetrics, new_registry
-from frost_sidecar.model import Signed, Signer, SignRequest
+from frost_sidecar.model import REQUEST_ID, TRACEPARENT, Signed, Signer, SignRequest
 from frost_sidecar.plugins import Loaded, load
 from frost_sidecar.policy import Policies
 from frost_sidecar.routes import STATUSES, Routes
@@ -121,12 +121,18 @@ class Coordinator:
             DeadlineExceeded: the time was not enough.
             InternalError: a defect of ours or of a plugin; the log has the cause under the request id.
         """
+        if timeout is not None and not timeout > 0:
+            raise MalformedRequest(f"the timeout must be a positive number of seconds, not {timeout}")
+        if request_id is not None and not REQUEST_ID.match(request_id):
+            raise MalformedRequest("the request id is not 1 to 128 of A-Z a-z 0-9 . _ : / + = -")
+        if traceparent is not None and not TRACEPARENT.match(traceparent):
+            raise MalformedRequest("the traceparent is not a W3C trace context")
         budget = self.config.signing.budget_seconds
         return await self._signing.sign(
             IN_PROCESS,
             SignRequest(
                 message=bytes(message),
-                request_id=request_id or secrets.token_hex(16),
+                request_id=secrets.token_hex(16) if request_id is None else request_id,
                 deadline=anyio.current_time() + (budget if timeout is None else min(budget, timeout)),
                 key=key,
                 participants=None if participants is None else tuple(participants),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import socket
 import ssl
@@ -24,7 +23,7 @@ from aiohttp import web
 
 from frost_sidecar.errors import Denied, FrostSidecarError, MalformedRequest, ShuttingDown, TooLarge, Unavailable
 from frost_sidecar.logs import get_logger
-from frost_sidecar.model import Outcome
+from frost_sidecar.model import REQUEST_ID, Outcome
 from frost_sidecar.problem import CONTENT_TYPE, TYPE_BASE, Problem
 
 log = get_logger("frost_sidecar.listener")
@@ -33,7 +32,6 @@ Handler = Callable[["Exchange"], Awaitable[web.Response]]
 """Answers one request; raises :class:`FrostSidecarError` for an error answer."""
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
-_REQUEST_ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 _SERVER: Final = "frost-sidecar"
 _HANDSHAKE_SECONDS: Final = 10.0
@@ -132,7 +130,7 @@ class Listener:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         given = request.headers.get(REQUEST_ID_HEADER, "")
-        request_id = given if _REQUEST_ID_FORM.match(given) else secrets.token_hex(16)
+        request_id = given if REQUEST_ID.match(given) else secrets.token_hex(16)
         started = time.perf_counter()
         response = await self._answer(request, handler, request_id)
         log.log(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,6 +18,12 @@ Quorum = tuple[int, ...]
 
 KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]
 """Name of a group key, the same at the coordinator and at its signers."""
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
+"""Form of a request id: it goes into headers, logs and the audit log."""
+
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
+"""Form of a W3C trace context (Trace Context, section 3.2)."""
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Most bytes of a message that is signed."""

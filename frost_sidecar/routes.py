@@ -19,7 +19,7 @@ from frost_sidecar.encoding import b64decode, b64encode, decode_json
 from frost_sidecar.errors import FrostSidecarError, MalformedRequest
 from frost_sidecar.listener import Exchange, Handler
 from frost_sidecar.metrics import CoordinatorMetrics, render
-from frost_sidecar.model import KeyName, SignRequest
+from frost_sidecar.model import TRACEPARENT, KeyName, SignRequest
 from frost_sidecar.signers import Signers
 from frost_sidecar.signing import Signing
 
@@ -38,7 +38,6 @@ STATUSES: Mapping[type[FrostSidecarError], HTTPStatus] = {
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 _TIMEOUT = re.compile(r"[1-9][0-9]{0,6}\Z")
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 class SignBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +96,7 @@ class Routes:
                 key=body.key,
                 participants=body.participants,
                 signer_urls=body.signer_urls,
-                traceparent=traceparent if _TRACEPARENT.match(traceparent) else None,
+                traceparent=traceparent if TRACEPARENT.match(traceparent) else None,
             ),
         )
         answer = SignAnswer(

@@ -299,6 +299,26 @@ async def test_a_caller_narrows_the_choice_and_never_widens_it(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        {"timeout": 0},
+        {"timeout": -1.0},
+        {"timeout": float("nan")},
+        {"request_id": ""},
+        {"request_id": "a\nb"},
+        {"request_id": "x" * 129},
+        {"traceparent": "junk"},
+        {"traceparent": "00-" + "1" * 32 + "-" + "1" * 16 + "-01\r\nX: y"},
+    ],
+)
+async def test_arguments_out_of_form(cluster: MemoryCluster, arguments: dict[str, Any]) -> None:
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.MalformedRequest):
+            await coordinator.sign(MESSAGE, **arguments)
+        check(await coordinator.sign(MESSAGE, timeout=float("inf")))
+
+
+@pytest.mark.parametrize(
     ("message", "error"), [(b"", errors.MalformedRequest), (b"x" * (16 * 1024 + 1), errors.TooLarge)]
 )
 async def test_messages_out_of_bounds(cluster: MemoryCluster, message: bytes, error: type[Exception]) -> None:
