@@ -88,6 +88,7 @@ class Sessions:
         """
         everyone = frozenset(among)
         out: set[int] = set()
+        forgiven: set[int] = set()
         pauses = iter(_PAUSES)
         for _ in range(self._config.max_sessions):
             quorum = await self._choose(group, everyone - out, trace, attempts)
@@ -105,7 +106,9 @@ class Sessions:
                 return attempt
             for fault in attempt.faults:
                 self._signers.failed(fault)
-            out |= {fault.identifier for fault in attempt.faults if fault.kind not in BLAMELESS}
+                if fault.kind not in BLAMELESS or fault.identifier in forgiven:
+                    out.add(fault.identifier)
+                forgiven.add(fault.identifier)
         raise NoQuorum(_explain(group, everyone, self._signers, attempts))
 
     async def _choose(

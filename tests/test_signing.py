@@ -190,6 +190,15 @@ async def test_a_restart_between_the_rounds_is_not_held_against_the_signer(clust
     assert cluster.reused == []
 
 
+async def test_signers_that_feign_restarts_cannot_stop_an_honest_quorum(tmp_path: Path) -> None:
+    cluster = MemoryCluster(tmp_path / "keys", min_signers=3, max_signers=5)
+    cluster.behave(1, behaviour.always_stale)
+    cluster.behave(4, behaviour.always_stale)
+    async with cluster.coordinator() as coordinator:
+        for _ in range(30):
+            assert (await coordinator.sign(MESSAGE)).participants == (2, 3, 5)
+
+
 async def test_no_quorum_names_every_signer_and_why(cluster: MemoryCluster) -> None:
     cluster.behave(1, behaviour.unreachable)
     cluster.behave(2, behaviour.garbage)

@@ -33,6 +33,7 @@ BEHAVIOURS: dict[str, Callable[[], Behaviour]] = {
     "wrong identity": lambda: behaviour.wrong_identity,
     "garbage": lambda: behaviour.garbage,
     "refusing": lambda: behaviour.refusing,
+    "always stale": lambda: behaviour.always_stale,
     "repeats commitments": behaviour.RepeatsCommitments,
 }
 

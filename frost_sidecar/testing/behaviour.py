@@ -16,6 +16,7 @@ import msgspec
 
 from frost_sidecar.errors import TransportError
 from frost_sidecar.model import Answer, Call
+from frost_sidecar.problem import TYPE_BASE, Problem
 from frost_sidecar.testing.lying_signer import random_scalar
 from frost_sidecar.wire import COMMITMENTS_PATH, SHARES_PATH
 
@@ -85,6 +86,14 @@ async def garbage(_handle: Handle, _call: Call) -> Answer:
 async def refusing(_handle: Handle, _call: Call) -> Answer:
     """Answers every request with a bare 500."""
     return Answer(500, b"")
+
+
+async def always_stale(handle: Handle, call: Call) -> Answer:
+    """Says of every commitment, its newest too, that it is of another epoch."""
+    if call.path != SHARES_PATH:
+        return await handle(call)
+    problem = Problem(f"{TYPE_BASE}stale-epoch", "Conflict", 409, "another epoch")
+    return Answer(409, problem.encode())
 
 
 class RepeatsCommitments:
