@@ -13,7 +13,7 @@ from frost_sidecar.model import Caller
 IN_PROCESS = Caller("in-process", "in-process")
 """The program that embeds the coordinator."""
 
-_PEER_CREDENTIALS = struct.Struct("3i")
+_PEER_CREDENTIALS = struct.Struct("iII")
 """Linux ``struct ucred``: pid, uid, gid (socket(7), SO_PEERCRED)."""
 
 

@@ -5,6 +5,7 @@ Writes are batched naturally: while one write to a sink is under way, the next r
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import hashlib
 import time
@@ -14,10 +15,10 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from anyio.abc import TaskGroup
 
 from frost_sidecar.config import AuditConfig
-from frost_sidecar.errors import AuditUnavailable, Denied
+from frost_sidecar.containment import contained
+from frost_sidecar.errors import AuditUnavailable, Denied, FrostSidecarError
 from frost_sidecar.hookspecs import AuditSink
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
@@ -27,6 +28,10 @@ log = get_logger("frost_sidecar.audit")
 
 _LARGEST_BATCH = 512
 """Most records in one write."""
+
+
+_LONGEST_REASON = 2048
+"""Characters of a reason that are kept."""
 
 
 class Entry:
@@ -53,7 +58,7 @@ class Entry:
             participants=self.participants if signed else (),
             sessions=self.sessions,
             signature_sha256=hashlib.sha256(self.signature).hexdigest() if signed and self.signature else None,
-            reason=reason,
+            reason=None if reason is None else reason[:_LONGEST_REASON],
             traceparent=self.request.traceparent,
         )
 
@@ -68,23 +73,25 @@ class Audit:
         self._required = [lane for lane in self._lanes if lane.name not in config.best_effort]
         self._seconds = config.write_seconds
         self._phase = metrics.phases.labels("audit")
-        self._tasks: TaskGroup | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = await anyio.create_task_group().__aenter__()
-        for lane in self._lanes:
-            self._tasks.start_soon(lane.run, name=f"audit {lane.name}")
+        # Plain tasks, not a task group: a program may open and close a coordinator in different tasks.
+        self._tasks = [asyncio.create_task(lane.run(), name=f"audit {lane.name}") for lane in self._lanes]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tasks is not None:
-            with anyio.move_on_after(self._seconds, shield=True):
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(self._seconds):
                 for lane in self._lanes:
                     await lane.flushed()
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._lanes:
+            lane.close()
 
     @asynccontextmanager
     async def recording(self, caller: Caller, request: SignRequest) -> AsyncIterator[Entry]:
@@ -104,10 +111,11 @@ class Audit:
             raise
         try:
             await self._write(entry.record("signed"), required=True)
-        except AuditUnavailable as error:
-            withheld = entry.record("failed", f"signature withheld: {error}")
+        except BaseException as error:
+            why = str(error) if isinstance(error, AuditUnavailable) else "cancelled"
+            withheld = entry.record("failed", f"signature withheld: {why}")
             for lane in self._lanes:
-                lane.submit(withheld)
+                lane.submit(withheld, correction=True)
             raise
 
     async def _write(self, record: AuditRecord, *, required: bool) -> None:
@@ -119,12 +127,11 @@ class Audit:
             for lane, ticket in tickets:
                 if lane in self._required and not await lane.confirmed(ticket, deadline):
                     failed.append(f"{lane.name}: {ticket.why if ticket else 'its queue is full'}")
-        if failed and required:
-            raise AuditUnavailable(
-                "the audit record could not be made durable, so nothing was signed: " + "; ".join(failed)
-            )
         if failed:
-            log.error("audit record of a failed request is not confirmed", request_id=record.request_id, sinks=failed)
+            log.error("audit record not confirmed", request_id=record.request_id, sinks=failed)
+        if failed and required:
+            names = ", ".join(each.partition(":")[0] for each in failed)
+            raise AuditUnavailable(f"no confirmation of the audit record by {names}, so the signature was withheld")
 
 
 class _Ticket:
@@ -151,9 +158,9 @@ class _Lane:
         self._writing: list[_Ticket] = []
         self._wake = anyio.Event()
 
-    def submit(self, record: AuditRecord) -> _Ticket | None:
-        """Queue a record; None where the queue is full."""
-        if len(self._queue) >= self._config.max_queue:
+    def submit(self, record: AuditRecord, *, correction: bool = False) -> _Ticket | None:
+        """Queue a record; None where the queue is full. A correction of a record may use as much room again."""
+        if len(self._queue) >= self._config.max_queue * (2 if correction else 1):
             log.error("audit record lost: the queue is full", sink=self.name, request_id=record.request_id)
             return None
         ticket = _Ticket(record)
@@ -177,6 +184,12 @@ class _Lane:
         while self._queue or self._writing:
             await (self._writing or self._queue)[-1].done.wait()
 
+    def close(self) -> None:
+        """Say which records were lost at the end."""
+        lost = [ticket.record.request_id for ticket in (*self._writing, *self._queue)]
+        if lost:
+            log.error("audit records not written at the end", sink=self.name, request_ids=lost)
+
     async def run(self) -> None:
         """Write what is queued, until cancelled."""
         while True:
@@ -192,14 +205,11 @@ class _Lane:
         started = time.perf_counter()
         why = None
         try:
-            with anyio.fail_after(self._config.write_seconds):
-                await self._sink.append([ticket.record for ticket in batch])
-        except TimeoutError:
-            why = f"no confirmation within {self._config.write_seconds:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a sink raises, its records are not durable
-            why = f"{type(error).__name__}: {error}"
-        if why is not None:
-            log.error("audit write failed", sink=self.name, records=len(batch), why=why)
+            records = [ticket.record for ticket in batch]
+            await contained(self.name, self._config.write_seconds, self._sink.append, records)
+        except FrostSidecarError as error:
+            why = str(error)
+            log.error("audit write failed", sink=self.name, records=len(batch), why=why)  # noqa: TRY400 - no traceback
         result = "failed" if why else "ok"
         self._metrics.audit_writes.labels(self.name, result).observe(time.perf_counter() - started)
         for ticket in batch:

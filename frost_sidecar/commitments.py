@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import frost_ed25519 as frost
 
-from frost_sidecar.encoding import b64decode
+from frost_sidecar.encoding import b64decode, b64encode
 from frost_sidecar.errors import SignerError
 from frost_sidecar.metrics import CoordinatorMetrics
 from frost_sidecar.model import Signer
@@ -30,6 +30,12 @@ class Lease:
     epoch: str
     commitment: Commitment
     points: frost.round1.SigningCommitments
+
+    def listed(self) -> Commitment:
+        """The commitment as it goes into a signing package: in our own spelling, whatever the signer's was."""
+        return Commitment(
+            id=self.commitment.id, hiding=b64encode(self.points.hiding), binding=b64encode(self.points.binding)
+        )
 
 
 class Commitments:

@@ -178,6 +178,8 @@ class SigningConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Deadline over all attempts, unless the request brings a shorter one."""
     call_seconds: Seconds = 1.5
     """Deadline of one call to one signer."""
+    calls_per_signer: Count = 64
+    """Calls to one signer under way at once; further ones wait their turn, and that is not held against the signer."""
     max_in_flight: Count = 256
     """Requests under way at once; one more is refused as overloaded."""
     max_message_bytes: Annotated[int, Meta(ge=1, le=MAX_MESSAGE_BYTES)] = 16 * 1024
@@ -299,7 +301,13 @@ def _merge_environment(values: dict[str, Any], environ: Mapping[str, str], field
         if variable == "JWT_HS256_B64" and environ.get("JWT_HS256_B64_FILE"):
             continue
         value: object = text
-        if variable in _PATHS:
+        if variable == "RUST_LOG":
+            # "info,hyper=warn": targets are Rust's affair. Without a level for all it says nothing to us.
+            levels = [part.strip() for part in text.split(",") if part.strip() and "=" not in part]
+            if not levels:
+                continue
+            value = levels[-1]
+        elif variable in _PATHS:
             value = str(Path.cwd() / text)
         elif place == "dev":
             if text.lower() not in _SWITCH:

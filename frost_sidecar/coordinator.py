@@ -11,24 +11,28 @@ A complete use, in process::
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import anyio
+import msgspec
+from msgspec import Meta
 
 from frost_sidecar.access import IN_PROCESS
 from frost_sidecar.audit import Audit
 from frost_sidecar.commitments import Commitments
-from frost_sidecar.config import Config
+from frost_sidecar.config import Config, Identifier
+from frost_sidecar.containment import cancelled_from_outside
 from frost_sidecar.errors import ConfigError, FrostSidecarError, MalformedRequest, PluginError
 from frost_sidecar.hookspecs import AuditSink, Component, Policy, Selector, TokenIssuer, Transport
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.listener import Listener
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CollectorRegistry, CoordinatorMetrics, new_registry
-from frost_sidecar.model import REQUEST_ID, TRACEPARENT, Signed, Signer, SignRequest
+from frost_sidecar.model import REQUEST_ID, TRACEPARENT, KeyName, Signed, Signer, SignRequest
 from frost_sidecar.plugins import Loaded, load
 from frost_sidecar.policy import Policies
 from frost_sidecar.routes import STATUSES, Routes
@@ -42,6 +46,23 @@ from frost_sidecar.transport import SignerCalls
 log = get_logger("frost_sidecar.coordinator")
 
 C = TypeVar("C", bound=Component)
+
+
+_START_SECONDS = 30.0
+"""How long one plugin may take to start."""
+_STOP_SECONDS = 10.0
+"""How long one plugin may take to end."""
+
+
+class _Arguments(msgspec.Struct, frozen=True):
+    """Arguments of :meth:`Coordinator.sign`, with the bounds that the socket has too."""
+
+    key: KeyName | None
+    participants: Annotated[tuple[Identifier, ...], Meta(max_length=255)] | None
+    signer_urls: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=255)] | None
+    timeout: Annotated[float, Meta(gt=0)] | None
+    request_id: Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}")]
+    traceparent: Annotated[str, Meta(pattern=f"^{TRACEPARENT.pattern}")] | None
 
 
 class Coordinator:
@@ -77,11 +98,17 @@ class Coordinator:
         nodes = config.signer_nodes
         groups = _groups(config, nodes)
         loaded = load(config, "coordinator", signers=nodes, given=plugins)
-        metrics = CoordinatorMetrics(registry if registry is not None else new_registry())
+        try:
+            metrics = CoordinatorMetrics(registry if registry is not None else new_registry())
+        except ValueError:
+            raise ConfigError(
+                "the registry has another coordinator's metrics; give each its own", path="registry"
+            ) from None
         async with AsyncExitStack() as stack:
-            for hook, products in loaded.products.items():
+            stack.callback(metrics.close)
+            for products in loaded.products.values():
                 for name, product in products:
-                    await _enter(stack, name, hook, product)
+                    await _enter(stack, name, product)
             signers = Signers(nodes, config.signing, metrics)
             audit = await stack.enter_async_context(Audit(_sinks(config, loaded), config.audit, metrics))
             sessions = _sessions(config, loaded, signers, metrics)
@@ -90,11 +117,12 @@ class Coordinator:
             signing = Signing(
                 groups, config.main_key, by_identifier, policies, sessions, audit, config.signing, metrics
             )
+            stack.push_async_callback(signing.close, config.signing.budget_seconds)
             yield cls(config, signing, signers, metrics)
 
     async def sign(
         self,
-        message: bytes,
+        message: bytes | bytearray | memoryview,
         *,
         key: str | None = None,
         participants: Sequence[int] | None = None,
@@ -121,23 +149,33 @@ class Coordinator:
             DeadlineExceeded: the time was not enough.
             InternalError: a defect of ours or of a plugin; the log has the cause under the request id.
         """
-        if timeout is not None and not timeout > 0:
-            raise MalformedRequest(f"the timeout must be a positive number of seconds, not {timeout}")
-        if request_id is not None and not REQUEST_ID.match(request_id):
-            raise MalformedRequest("the request id is not 1 to 128 of A-Z a-z 0-9 . _ : / + = -")
-        if traceparent is not None and not TRACEPARENT.match(traceparent):
-            raise MalformedRequest("the traceparent is not a W3C trace context")
+        if not isinstance(message, bytes | bytearray | memoryview):
+            raise MalformedRequest(f"the message must be bytes, not {type(message).__name__}")
+        try:
+            given = msgspec.convert(
+                {
+                    "key": key,
+                    "participants": participants,
+                    "signer_urls": signer_urls,
+                    "timeout": timeout,
+                    "request_id": secrets.token_hex(16) if request_id is None else request_id,
+                    "traceparent": traceparent,
+                },
+                _Arguments,
+            )
+        except msgspec.ValidationError as error:
+            raise MalformedRequest(f"an argument cannot be used: {error}") from None
         budget = self.config.signing.budget_seconds
         return await self._signing.sign(
             IN_PROCESS,
             SignRequest(
                 message=bytes(message),
-                request_id=secrets.token_hex(16) if request_id is None else request_id,
-                deadline=anyio.current_time() + (budget if timeout is None else min(budget, timeout)),
-                key=key,
-                participants=None if participants is None else tuple(participants),
-                signer_urls=None if signer_urls is None else tuple(signer_urls),
-                traceparent=traceparent,
+                request_id=given.request_id,
+                deadline=anyio.current_time() + min(budget, given.timeout or budget),
+                key=given.key,
+                participants=given.participants,
+                signer_urls=given.signer_urls,
+                traceparent=given.traceparent,
             ),
         )
 
@@ -157,7 +195,7 @@ class Coordinator:
         path = self.config.path(server.socket)
         routes = Routes(self._signing, self._signers, self._metrics, self.config.signing.budget_seconds)
         with unix_socket(path, server) as sock:
-            async with Listener(routes.table, STATUSES, limits(server)) as listener:
+            async with Listener(routes.table, STATUSES, limits(server, self.config.audit.write_seconds)) as listener:
                 await listener.listen(sock)
                 log.info("listening", socket=str(path), mode=server.socket_mode)
                 if ready is not None:
@@ -166,13 +204,35 @@ class Coordinator:
                 log.info("shutting down", grace_seconds=server.grace_seconds)
 
 
-async def _enter(stack: AsyncExitStack, name: str, hook: str, product: Component) -> None:
+async def _enter(stack: AsyncExitStack, name: str, product: Component) -> None:
+    """Start a plugin's object, and see to its end: both within a time, and neither may take the program with it."""
     try:
-        await stack.enter_async_context(product)
+        # Not a cancel scope: a plugin may open a task group here that it closes at its end.
+        async with asyncio.timeout(_START_SECONDS):
+            await product.__aenter__()
     except FrostSidecarError:
         raise
+    except TimeoutError as error:
+        raise PluginError(name, f"did not start within {_START_SECONDS:g} s") from error
+    except asyncio.CancelledError as error:
+        if cancelled_from_outside():
+            raise
+        raise PluginError(name, "failed to start: it cancelled itself") from error
     except Exception as error:
-        raise PluginError(name, f"{hook}: failed to start: {type(error).__name__}: {error}") from error
+        raise PluginError(name, f"failed to start: {type(error).__name__}: {error}") from error
+
+    async def leave() -> None:
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await product.__aexit__(None, None, None)
+        except asyncio.CancelledError:
+            if cancelled_from_outside():
+                raise
+            log.exception("plugin did not end cleanly", plugin=name, why="it cancelled itself")
+        except Exception:
+            log.exception("plugin did not end cleanly", plugin=name)
+
+    stack.push_async_callback(leave)
 
 
 def _groups(config: Config, nodes: Sequence[Signer]) -> dict[str, Group]:
@@ -211,7 +271,8 @@ def _sessions(config: Config, loaded: Loaded, signers: Signers, metrics: Coordin
         token=config.token,
         signing=config.signing,
         metrics=metrics,
-        answered=signers.answered,
+        measured=signers.measured,
+        signers=config.signer_nodes,
     )
     selector = next(iter(loaded.all("make_selector", Selector)), ("built-in zone spread", ZoneSpread()))
     return Sessions(signers, Commitments(calls, metrics), calls, selector, config.signing, metrics)

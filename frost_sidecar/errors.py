@@ -18,8 +18,12 @@ FaultKind = Literal[
     "stale-epoch",  # the signer restarted: its commitments are burnt, and that is not its fault
     "unknown-commitment",  # expired or evicted at the signer: burnt, and not its fault
     "bad-share",  # a signature share that does not verify: proof of misbehaviour
+    "denied",  # the signer's own policy refuses the message: the request's fault, not the signer's
     "internal",  # the transport or token plugin itself failed
 ]
+
+_LONGEST_DETAIL = 240
+"""Characters of what a signer or a transport said that are kept; it goes into logs, answers and the audit log."""
 
 
 class FrostSidecarError(Exception):
@@ -174,7 +178,8 @@ class SignerError(FrostSidecarError):
     slug = "signer"
 
     def __init__(self, identifier: int, kind: FaultKind, detail: str) -> None:
-        super().__init__(f"signer {identifier}: {kind}: {detail}")
+        printable = "".join(each if each.isprintable() else "\ufffd" for each in detail[: _LONGEST_DETAIL + 1])
+        self.detail = printable if len(printable) <= _LONGEST_DETAIL else printable[:_LONGEST_DETAIL] + "…"
+        super().__init__(f"signer {identifier}: {kind}: {self.detail}")
         self.identifier = identifier
         self.kind: FaultKind = kind
-        self.detail = detail

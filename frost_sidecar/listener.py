@@ -12,7 +12,8 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -21,7 +22,15 @@ from typing import Final, Self
 import anyio
 from aiohttp import web
 
-from frost_sidecar.errors import Denied, FrostSidecarError, MalformedRequest, ShuttingDown, TooLarge, Unavailable
+from frost_sidecar.errors import (
+    Denied,
+    FrostSidecarError,
+    MalformedRequest,
+    Overloaded,
+    ShuttingDown,
+    TooLarge,
+    Unavailable,
+)
 from frost_sidecar.logs import get_logger
 from frost_sidecar.model import REQUEST_ID, Outcome
 from frost_sidecar.problem import CONTENT_TYPE, TYPE_BASE, Problem
@@ -34,9 +43,10 @@ Handler = Callable[["Exchange"], Awaitable[web.Response]]
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 _SERVER: Final = "frost-sidecar"
+_READING_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of bodies that are being read at once; a body without a length counts as the largest allowed."""
+_BACKLOG: Final = 512
 _HANDSHAKE_SECONDS: Final = 10.0
-_FAREWELL_SECONDS: Final = 1.0
-"""After the grace time: how long cancelled requests get to write their last answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,31 @@ class Limits:
     body_seconds: float
     max_connections: int
     grace_seconds: float
+    farewell_seconds: float = 1.0
+    """After the grace time: how long cancelled requests get to write their last record and answer."""
     idle_seconds: float = 75.0
+
+
+class _Reading:
+    """Bytes of the bodies that are being read, so that many clients with large bodies cannot fill the memory."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._largest = limits.max_body_bytes
+        self._limit = max(_READING_BYTES, limits.max_body_bytes)
+        self._bytes = 0
+
+    @contextmanager
+    def reserved(self, size: int) -> Iterator[None]:
+        """Hold ``size`` bytes while the block runs; raises :class:`TooLarge` or :class:`Overloaded`."""
+        if size > self._largest:
+            raise TooLarge(f"the body is larger than {self._largest} bytes")
+        if self._bytes + size > self._limit:
+            raise Overloaded(f"bodies of {self._bytes} bytes are being read already")
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +91,17 @@ class Exchange:
     request: web.Request
     request_id: str
     limits: Limits
+    _reading: _Reading
 
     async def read_body(self) -> bytes:
         """The whole body; raises :class:`TooLarge` or :class:`MalformedRequest`."""
         if "Content-Encoding" in self.request.headers:
             raise MalformedRequest("compressed bodies are not accepted; send the JSON as it is")
+        announced = self.request.content_length
         try:
-            with anyio.fail_after(self.limits.body_seconds):
-                return await self.request.read()
+            with self._reading.reserved(self.limits.max_body_bytes if announced is None else announced):
+                with anyio.fail_after(self.limits.body_seconds):
+                    return await self.request.read()
         except web.HTTPRequestEntityTooLarge:
             raise TooLarge(f"the body is larger than {self.limits.max_body_bytes} bytes") from None
         except TimeoutError:
@@ -91,10 +128,11 @@ class Listener:
         self._scopes: set[anyio.CancelScope] = set()
         self._empty = asyncio.Event()
         self._servers: list[asyncio.Server] = []
+        reading = _Reading(limits)
         app = web.Application(client_max_size=limits.max_body_bytes, middlewares=[self._exchange])
         for (method, path), handler in routes.items():
-            app.router.add_route(method, path, _endpoint(handler, limits))
-        self._runner = web.AppRunner(app, shutdown_timeout=_FAREWELL_SECONDS)
+            app.router.add_route(method, path, _endpoint(handler, limits, reading))
+        self._runner = web.AppRunner(app, shutdown_timeout=limits.farewell_seconds)
 
     async def __aenter__(self) -> Self:
         await self._runner.setup()
@@ -112,9 +150,13 @@ class Listener:
         loop = asyncio.get_running_loop()
         timeout = _HANDSHAKE_SECONDS if tls else None
         if sock.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout)
+            server = await loop.create_unix_server(
+                self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
+            )
         else:
-            server = await loop.create_server(self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout)
+            server = await loop.create_server(
+                self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
+            )
         self._servers.append(server)
 
     def _refuse(self, error: FrostSidecarError, request_id: str) -> web.Response:
@@ -199,7 +241,7 @@ class Listener:
         log.warning("grace time over; refusing requests still under way", requests=len(self._scopes))
         for scope in list(self._scopes):
             scope.cancel()
-        await self._finished(_FAREWELL_SECONDS)
+        await self._finished(self._limits.farewell_seconds)
 
     async def _finished(self, seconds: float) -> bool:
         self._empty = asyncio.Event()
@@ -214,11 +256,13 @@ def _level(status: int) -> int:
     return logging.DEBUG if status < 400 else logging.INFO if status < 500 else logging.WARNING
 
 
-def _endpoint(handler: Handler, limits: Limits) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _endpoint(
+    handler: Handler, limits: Limits, reading: _Reading
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """A handler as aiohttp wants it: a coroutine function."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        return await handler(Exchange(request, request[_REQUEST_ID], limits))
+        return await handler(Exchange(request, request[_REQUEST_ID], limits, reading))
 
     return endpoint
 

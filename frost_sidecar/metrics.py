@@ -34,6 +34,7 @@ class CoordinatorMetrics:
     """Metrics of a coordinator."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        """Register all metrics; raises :class:`ValueError` where the registry has them already."""
         self.registry = registry
         self.signs = Counter(
             "frost_coordinator_signs", "Signatures aggregated, verified, recorded and released.", registry=registry
@@ -91,6 +92,12 @@ class CoordinatorMetrics:
         self.audit_backlog = Gauge(
             "frost_coordinator_audit_backlog", "Records waiting for an audit sink.", ["sink"], registry=registry
         )
+
+    def close(self) -> None:
+        """Take the metrics out of the registry again, so that a later coordinator can use it."""
+        for each in vars(self).values():
+            if each is not self.registry:
+                self.registry.unregister(each)
 
 
 class SignerMetrics:

@@ -61,8 +61,8 @@ def load(
     section in the configuration like any other.
 
     Raises:
-        PluginError: a plugin is not installed, offered twice, fails to import, has an unknown hook or none for this
-            role, or builds the wrong thing.
+        PluginError: a plugin is not installed, offered twice, fails to import, has an unknown hook, one without its
+            mark or none for this role, or builds the wrong thing.
         ConfigError: a plugin's settings are wrong, or a role has too few or too many of something.
     """
     for name in given or {}:
@@ -106,6 +106,11 @@ def _register(manager: pluggy.PluginManager, name: str, given: object | None) ->
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
         raise PluginError(name, f"does not fit the hooks: {' '.join(str(error).split())}") from None
+    for hook in PRODUCTS:
+        found = inspect.getattr_static(plugin, hook, None)
+        is_function = callable(found) or isinstance(found, classmethod)
+        if is_function and manager.parse_hookimpl_opts(plugin, hook) is None:
+            raise PluginError(name, f"{hook} is not marked with @hookimpl, so that it would never be called")
     if not manager.get_hookcallers(plugin):
         raise PluginError(name, "offers no hook: is its function marked with @hookimpl?")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 
-import anyio
-
+from frost_sidecar.containment import contained
 from frost_sidecar.encoding import decode_base64url, decode_json
-from frost_sidecar.errors import Denied, PolicyUnavailable
+from frost_sidecar.errors import Denied, FrostSidecarError, MalformedRequest, PolicyUnavailable
 from frost_sidecar.hookspecs import Policy
 from frost_sidecar.logs import get_logger
-from frost_sidecar.model import JwsSigningInput, PolicyRequest
+from frost_sidecar.model import Decision, JwsSigningInput, PolicyRequest
 
 log = get_logger("frost_sidecar.policy")
 
@@ -31,28 +32,49 @@ class Policies:
         """
         for name, policy in self._policies:
             try:
-                with anyio.fail_after(self._seconds):
-                    decision = await policy.decide(request)
-                allowed, reason = decision.allowed, decision.reason
-            except Exception as error:
-                log.exception("policy plugin failed", plugin=name, request_id=request.request_id)
+                decision: object = await contained(name, self._seconds, policy.decide, request)
+            except FrostSidecarError as error:
                 raise PolicyUnavailable(f"plugin {name} gave no answer, and no answer is a refusal") from error
-            if allowed is not True:
-                raise Denied(f"{name}: {reason or 'not allowed'}")
+            if not isinstance(decision, Decision):
+                log.error("policy plugin gave no decision", plugin=name, request_id=request.request_id)
+                raise PolicyUnavailable(f"plugin {name} gave no decision, and no decision is a refusal")
+            if decision.allowed is not True:
+                raise Denied(f"{name}: {decision.reason or 'not allowed'}")
 
 
 def parse_jws(message: bytes) -> JwsSigningInput | None:
-    """``message`` as JWS signing input (RFC 7515, section 5.1), or None where it is something else."""
+    """``message`` as JWS signing input (RFC 7515, section 5.1), or None where nobody can take it for one.
+
+    Raises:
+        MalformedRequest: a lenient reader would see a JWS or JWT in it, and perhaps another one than a strict reader:
+            a repeated member, bits or characters too many in the base64url. No policy could speak for all readers.
+    """
     protected, dot, rest = message.partition(b".")
     if not dot or b"." in rest:
         return None
-    try:
-        header = decode_json(decode_base64url(protected), dict[str, object])
-        payload = decode_base64url(rest)
-    except ValueError:
+    header = _object(protected, "header")
+    if header is None:
         return None
+    claims = _object(rest, "payload")
     try:
-        claims = decode_json(payload, dict[str, object])
-    except ValueError:
-        claims = None
+        payload = decode_base64url(rest)
+    except ValueError as error:
+        raise MalformedRequest(f"the message has a JWS header, and its payload is not base64url: {error}") from None
     return JwsSigningInput(header, payload, claims)
+
+
+def _object(part: bytes, name: str) -> dict[str, object] | None:
+    """The JSON object in a part, None where even a lenient reader finds none."""
+    try:
+        return decode_json(decode_base64url(part), dict[str, object])
+    except ValueError as error:
+        if _looks_like_object(part):
+            raise MalformedRequest(f"the message looks like a JWS, and its {name} has two readings: {error}") from None
+        return None
+
+
+def _looks_like_object(part: bytes) -> bool:
+    try:
+        return isinstance(json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -21,16 +21,16 @@ log = get_logger("frost_sidecar.server")
 
 _LONGEST_PATH = 107
 """Bytes of ``sun_path`` on Linux, less the closing zero (unix(7))."""
-_BACKLOG = 512
 
 
-def limits(config: ServerConfig) -> Limits:
-    """The listener's bounds."""
+def limits(config: ServerConfig, write_seconds: float) -> Limits:
+    """The listener's bounds; at the end a cancelled request may still write its record, for ``write_seconds``."""
     return Limits(
         max_body_bytes=config.max_body_bytes,
         body_seconds=config.body_seconds,
         max_connections=config.max_connections,
         grace_seconds=config.grace_seconds,
+        farewell_seconds=write_seconds + 1.0,
     )
 
 
@@ -56,16 +56,18 @@ def unix_socket(path: Path, config: ServerConfig) -> Iterator[socket.socket]:
             sock.bind(os.fspath(draft))
             draft.chmod(int(config.socket_mode, 8))
             os.chown(draft, _user(config.socket_owner), _group(config.socket_group))
-            sock.listen(_BACKLOG)
+            sock.listen()
             identity = _identity(draft)
             draft.rename(path)
         except OSError as error:
             raise ConfigError(f"cannot make the socket {path}: {error.strerror}", path=where) from None
         finally:
             draft.unlink(missing_ok=True)
-        yield sock
-        if _identity(path) == identity:
-            path.unlink(missing_ok=True)
+        try:
+            yield sock
+        finally:
+            if _identity(path) == identity:
+                path.unlink(missing_ok=True)
     finally:
         sock.close()
 

@@ -6,9 +6,10 @@ A signer is never swapped inside a session: a further attempt is a new session w
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,8 +19,9 @@ import frost_ed25519 as frost
 from frost_sidecar import wire
 from frost_sidecar.commitments import Commitments, Lease
 from frost_sidecar.config import SigningConfig
+from frost_sidecar.containment import contained
 from frost_sidecar.encoding import b64decode, b64encode
-from frost_sidecar.errors import FaultKind, InternalError, NoQuorum, SignerError
+from frost_sidecar.errors import FaultKind, FrostSidecarError, InternalError, NoQuorum, SignerError
 from frost_sidecar.hookspecs import Selector
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.logs import get_logger
@@ -32,7 +34,13 @@ log = get_logger("frost_sidecar.sessions")
 
 T = TypeVar("T")
 
-_SESSION_ERRORS: dict[wire.SessionError, FaultKind] = {"unknown-commitment": "unknown-commitment"}
+_LARGEST_ORDER = 16
+"""Most quorums that a selector is asked to order."""
+
+_SESSION_ERRORS: dict[wire.SessionError, FaultKind] = {
+    "unknown-commitment": "unknown-commitment",
+    "denied": "denied",
+}
 """What a signer says of a session that means more than "refused"."""
 
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
@@ -90,7 +98,8 @@ class Sessions:
         out: set[int] = set()
         forgiven: set[int] = set()
         pauses = iter(_PAUSES)
-        for _ in range(self._config.max_sessions):
+        spare = len(everyone) - group.min_signers
+        for _ in range(max(self._config.max_sessions, 2 * spare + 1)):
             quorum = await self._choose(group, everyone - out, trace, attempts)
             if quorum is None and out and (pause := next(pauses, None)):
                 out.clear()
@@ -117,18 +126,18 @@ class Sessions:
         candidates = self._signers.candidates(among)
         if len(candidates) < group.min_signers:
             return None
-        choice = Choice(candidates, group.min_signers, self._config.max_sessions, trace.request_id)
+        choice = Choice(candidates, group.min_signers, _LARGEST_ORDER, trace.request_id)
         try:
-            with self._metrics.phases.labels("select").time(), anyio.fail_after(self._config.plugin_seconds):
-                quorums = [tuple(sorted(each)) for each in await self._selector.quorums(choice)]
-        except Exception as error:
-            log.exception("selector plugin failed", plugin=self._selector_name, request_id=trace.request_id)
+            with self._metrics.phases.labels("select").time():
+                answer = await contained(
+                    self._selector_name, self._config.plugin_seconds, self._selector.quorums, choice
+                )
+        except FrostSidecarError as error:
             raise InternalError(f"plugin {self._selector_name} could not choose signers") from error
-        allowed = {candidate.identifier for candidate in candidates}
-        for quorum in quorums:
-            if len(quorum) != group.min_signers or len(set(quorum)) != len(quorum) or not allowed.issuperset(quorum):
-                log.error("selector plugin chose no quorum", plugin=self._selector_name, quorum=quorum)
-                raise InternalError(f"plugin {self._selector_name} chose no quorum of {group.min_signers} candidates")
+        quorums = _quorums(answer, choice)
+        if quorums is None:
+            log.error("selector plugin chose no quorum", plugin=self._selector_name, request_id=trace.request_id)
+            raise InternalError(f"plugin {self._selector_name} chose no quorum of {group.min_signers} candidates")
         tried = {attempt.quorum for attempt in attempts}
         return next((quorum for quorum in quorums if quorum not in tried), quorums[0] if quorums else None)
 
@@ -145,7 +154,7 @@ class Sessions:
             request = wire.Session(
                 session=attempt.session,
                 msg=b64encode(message),
-                commitments={str(each): leases[each].commitment for each in attempt.quorum},
+                commitments={str(each): leases[each].listed() for each in attempt.quorum},
             )
             shares: dict[int, frost.round2.SignatureShare] = {}
             with self._metrics.phases.labels("shares").time():
@@ -176,9 +185,11 @@ class Sessions:
             kind = _SESSION_ERRORS.get(result.error, "refused") if result.error else "malformed"
             raise SignerError(signer.identifier, kind, f"no share: {result.error or 'neither share nor error'}")
         try:
-            return frost.round2.SignatureShare.deserialize(b64decode(result.share))
+            share = frost.round2.SignatureShare.deserialize(b64decode(result.share))
         except (ValueError, frost.FrostError) as error:
             raise SignerError(signer.identifier, "malformed", f"unusable share: {error}") from None
+        self._signers.answered(signer.identifier)
+        return share
 
 
 async def _together(quorum: Quorum, ask: Callable[[int], Awaitable[T]], answers: dict[int, T]) -> None:
@@ -197,6 +208,23 @@ async def _together(quorum: Quorum, ask: Callable[[int], Awaitable[T]], answers:
             group.start_soon(one, identifier)
     if first:
         raise first[0]
+    if len(answers) != len(quorum):
+        raise InternalError("a signer neither answered nor failed")
+
+
+def _quorums(answer: object, choice: Choice) -> list[Quorum] | None:
+    """What a selector answered, at most as many as it was asked for; None where anything in it is no quorum."""
+    allowed = {candidate.identifier for candidate in choice.candidates}
+    if not isinstance(answer, Sequence):
+        return None
+    quorums: list[Quorum] = []
+    for each in itertools.islice(answer, choice.limit):
+        if not isinstance(each, Collection) or len(each) != choice.size:
+            return None
+        if not all(type(member) is int and member in allowed for member in each) or len(set(each)) != choice.size:
+            return None
+        quorums.append(tuple(sorted(each)))
+    return quorums
 
 
 def blame(attempts: Iterable[Attempt]) -> dict[int, str]:

@@ -17,8 +17,13 @@ from frost_sidecar.model import Candidate, Signer
 
 log = get_logger("frost_sidecar.signers")
 
-BLAMELESS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment", "internal"})
-"""Faults that say nothing against the signer: it restarted, a commitment aged, or our own plugin failed."""
+BLAMELESS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment", "denied", "internal"})
+"""Faults that say nothing against the signer: it restarted, a commitment aged, it refuses this message, or our own
+plugin failed."""
+
+_SUSPICIOUS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment"})
+_FORGIVEN = 3
+"""Suspicious faults without a good share in between that count as one failure: nobody restarts that often."""
 
 _SMOOTHING = 0.2
 """Weight of the newest call in the smoothed latency."""
@@ -36,6 +41,7 @@ class _Health:
     measured: float = -math.inf
     connected: bool = False
     failures: int = 0
+    excuses: int = 0
     cooling_until: float = 0.0
     quarantined_until: float = 0.0
 
@@ -60,11 +66,9 @@ class Signers:
         """The signer with this identifier."""
         return self._nodes[identifier]
 
-    def answered(self, identifier: int, seconds: float) -> None:
-        """Take note of a good answer."""
+    def measured(self, identifier: int, seconds: float) -> None:
+        """Take note of how long a call took that was answered."""
         health = self._health[identifier]
-        health.failures = 0
-        health.cooling_until = 0.0
         if not health.connected:
             health.connected = True  # the first call paid for the connection; it says little of the signer
             return
@@ -72,26 +76,35 @@ class Signers:
         health.latency = seconds if before is None else before + _SMOOTHING * (seconds - before)
         health.measured = self._clock()
 
+    def answered(self, identifier: int) -> None:
+        """Take note of a usable share: it ends a cool-down. An answer to round 1 alone proves too little for that."""
+        health = self._health[identifier]
+        health.failures = health.excuses = 0
+        health.cooling_until = 0.0
+
     def failed(self, fault: SignerError) -> None:
         """Take note of a fault: cool the signer down, quarantine it, or neither, by its kind."""
         signer, health = self._nodes[fault.identifier], self._health[fault.identifier]
         self._metrics.faults.labels(signer.name, fault.kind).inc()
         if fault.kind == "bad-share":
-            health.quarantined_until = self._clock() + self._config.quarantine_seconds
-            log.error(
-                "signer quarantined", signer=signer.name, fault=fault.detail, seconds=self._config.quarantine_seconds
-            )
-        elif fault.kind not in BLAMELESS:
-            health.failures += 1
-            health.connected = False
-            health.latency = None
-            doublings = min(health.failures - 1, 10)  # a float overflows after a thousand
-            factor = min(2.0**doublings, _LONGEST_COOL_DOWN)
-            pause = self._config.cool_down_seconds * factor * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
-            health.cooling_until = self._clock() + pause
-            log.warning(
-                "signer failed", signer=signer.name, kind=fault.kind, fault=fault.detail, cool_down_seconds=pause
-            )
+            seconds = self._config.quarantine_seconds
+            health.quarantined_until = self._clock() + seconds
+            log.error("signer quarantined", signer=signer.name, fault=fault.detail, seconds=seconds)
+            return
+        health.excuses += fault.kind in _SUSPICIOUS
+        if fault.kind in BLAMELESS and (fault.kind not in _SUSPICIOUS or health.excuses < _FORGIVEN):
+            return
+        health.excuses = 0
+        if health.cooling_until > self._clock():
+            return  # many calls may fail of one cause: that is one failure
+        health.failures += 1
+        health.connected = False
+        health.latency = None
+        doublings = min(health.failures - 1, 10)  # a float overflows after a thousand
+        factor = min(2.0**doublings, _LONGEST_COOL_DOWN)
+        pause = self._config.cool_down_seconds * factor * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
+        health.cooling_until = self._clock() + pause
+        log.warning("signer failed", signer=signer.name, kind=fault.kind, fault=fault.detail, cool_down_seconds=pause)
 
     def candidates(self, among: Iterable[int]) -> tuple[Candidate, ...]:
         """Those of ``among`` that are not quarantined, with what a selector may know of them."""

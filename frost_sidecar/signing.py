@@ -19,6 +19,7 @@ from frost_sidecar.errors import (
     MalformedRequest,
     Overloaded,
     ParticipantsError,
+    ShuttingDown,
     TooLarge,
     UnknownKey,
 )
@@ -56,6 +57,8 @@ class Signing:
         self._config = config
         self._metrics = metrics
         self._in_flight = 0
+        self._closed = False
+        self._idle = anyio.Event()
 
     async def sign(self, caller: Caller, request: SignRequest) -> Signed:
         """One Ed25519 signature over ``request.message``, verified under the group key and recorded.
@@ -64,7 +67,8 @@ class Signing:
             RequestError: the request cannot be served as it is.
             Denied: a policy refuses.
             Unavailable: no quorum, no audit, no policy answer, or too much to do.
-            DeadlineExceeded: the request's deadline passed.
+            DeadlineExceeded: the request's deadline passed before there was a signature. Recording what came of it
+                has a deadline of its own, ``audit.write_seconds``, beyond the request's.
             InternalError: a defect; the cause is logged.
         """
         async with self._admitted(request), self._audit.recording(caller, request) as entry:
@@ -129,22 +133,34 @@ class Signing:
             raise ParticipantsError("signer_urls: a signer is not one of the key's")
         return frozenset(identifiers)
 
+    def _check(self, request: SignRequest) -> None:
+        if self._closed:
+            raise ShuttingDown("the coordinator is closed")
+        if not request.message:
+            raise MalformedRequest("the message is empty")
+        size, limit = len(request.message), self._config.max_message_bytes
+        if size > limit:
+            raise TooLarge(f"the message has {size} bytes, {limit} are allowed")
+        if self._in_flight > self._config.max_in_flight:
+            raise Overloaded(f"{self._config.max_in_flight} requests are already under way")
+
+    async def close(self, seconds: float) -> None:
+        """Refuse further requests, and wait up to ``seconds`` for those under way."""
+        self._closed = True
+        with anyio.move_on_after(seconds, shield=True):
+            while self._in_flight:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+
     @asynccontextmanager
     async def _admitted(self, request: SignRequest) -> AsyncIterator[None]:
         """Count the request, refuse it if it is one too many, time it, and let only errors of ours out."""
-        if not request.message:
-            raise MalformedRequest("the message is empty")
-        if len(request.message) > self._config.max_message_bytes:
-            raise TooLarge(
-                f"the message has {len(request.message)} bytes, {self._config.max_message_bytes} are allowed"
-            )
-        if self._in_flight >= self._config.max_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are already under way")
         self._in_flight += 1
         self._metrics.in_flight.set(self._in_flight)
         started = time.perf_counter()
         outcome: Outcome = "failed"
         try:
+            self._check(request)
             yield
             outcome = "signed"
         except Denied:
@@ -157,6 +173,7 @@ class Signing:
             raise InternalError("internal error; see the log for this request id") from error
         finally:
             self._in_flight -= 1
+            self._idle.set()
             self._metrics.in_flight.set(self._in_flight)
             self._metrics.requests.labels(outcome).observe(time.perf_counter() - started)
 

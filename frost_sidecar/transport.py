@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
@@ -14,8 +14,9 @@ import msgspec
 
 from frost_sidecar import wire
 from frost_sidecar.config import SigningConfig, TokenConfig
+from frost_sidecar.containment import contained
 from frost_sidecar.encoding import decode_json
-from frost_sidecar.errors import FaultKind, SignerError, TransportError
+from frost_sidecar.errors import FaultKind, FrostSidecarError, SignerError, TransportError
 from frost_sidecar.hookspecs import TokenIssuer, Transport
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
@@ -26,8 +27,12 @@ log = get_logger("frost_sidecar.transport")
 
 T = TypeVar("T", wire.CommitmentsAnswer, wire.SharesAnswer)
 
-Answered = Callable[[int, float], None]
+Measured = Callable[[int, float], None]
 """Told of every call that was answered as the protocol wants: the signer's identifier, and the seconds it took."""
+
+_ANSWER_BYTES = 4096
+_ITEM_BYTES = 512
+"""An answer's size: something for all, and something for each commitment or share; about twice what is needed."""
 
 _KINDS: dict[str, FaultKind] = {"stale-epoch": "stale-epoch"}
 """Slugs of a signer's refusals that mean more than "refused"."""
@@ -52,46 +57,61 @@ class SignerCalls:
         token: TokenConfig,
         signing: SigningConfig,
         metrics: CoordinatorMetrics,
-        answered: Answered,
+        measured: Measured,
+        signers: Iterable[Signer],
     ) -> None:
         self._transport_name, self._transport = transport
         self._issuer_name, self._issuer = issuer
         self._token = token
         self._signing = signing
         self._metrics = metrics
-        self._answered = answered
+        self._measured = measured
+        self._turns = {signer.identifier: anyio.CapacityLimiter(signing.calls_per_signer) for signer in signers}
 
     async def commitments(self, signer: Signer, key: str, count: int, trace: Trace) -> wire.CommitmentsAnswer:
         """Ask ``signer`` for ``count`` fresh commitments (RFC 9591, section 5.1)."""
         request = wire.CommitmentsRequest(key=key, count=count)
-        answer = await self._call(signer, wire.COMMITMENTS_PATH, request, wire.CommitmentsAnswer, trace)
+        answer = await self._call(signer, wire.COMMITMENTS_PATH, request, wire.CommitmentsAnswer, trace, count)
         if len(answer.commitments) != count:
             raise _fault(signer, "malformed", f"{len(answer.commitments)} commitments instead of {count}")
         return answer
 
     async def shares(self, signer: Signer, request: wire.SharesRequest, trace: Trace) -> wire.SharesAnswer:
         """Ask ``signer`` for its signature shares (RFC 9591, section 5.2)."""
-        answer = await self._call(signer, wire.SHARES_PATH, request, wire.SharesAnswer, trace)
+        count = len(request.sessions) + request.replenish
+        answer = await self._call(signer, wire.SHARES_PATH, request, wire.SharesAnswer, trace, count)
         if [each.session for each in answer.results] != [each.session for each in request.sessions]:
             raise _fault(signer, "malformed", "the results are not those of the sessions asked for")
         if answer.epoch != request.epoch:
             raise _fault(signer, "malformed", "the answer is of another epoch than the request")
         return answer
 
-    async def _call(self, signer: Signer, path: str, message: msgspec.Struct, kind: type[T], trace: Trace) -> T:
-        started = time.perf_counter()
-        try:
-            with anyio.fail_after(self._signing.call_seconds):
-                answer = await self._exchange(signer, path, msgspec.json.encode(message), trace)
-        except TimeoutError:
-            raise _fault(signer, "timeout", f"no answer within {self._signing.call_seconds:g} s") from None
-        decoded = _decode(signer, answer, kind)
+    async def _call(
+        self, signer: Signer, path: str, message: msgspec.Struct, kind: type[T], trace: Trace, count: int
+    ) -> T:
+        """One call that expects ``count`` items. Waiting for its turn and for a token is not the signer's time."""
+        body = msgspec.json.encode(message)
+        async with self._turns[signer.identifier]:
+            headers = await self._headers(signer, body, trace)
+            limit = _ANSWER_BYTES + count * _ITEM_BYTES
+            call = Call(method="POST", path=path, body=body, headers=headers, max_answer_bytes=limit)
+            started = time.perf_counter()
+            try:
+                with anyio.fail_after(self._signing.call_seconds):
+                    answer = await contained(self._transport_name, None, self._transport.call, signer, call)
+            except TimeoutError:
+                raise _fault(signer, "timeout", f"no answer within {self._signing.call_seconds:g} s") from None
+            except TransportError as error:
+                raise _fault(signer, error.kind, error.detail) from None
+            except FrostSidecarError as error:
+                raise _fault(signer, "internal", str(error)) from error
+        decoded = _decode(signer, answer, kind, limit)
         seconds = time.perf_counter() - started
         self._metrics.calls.labels(signer.name, path).observe(seconds)
-        self._answered(signer.identifier, seconds)
+        self._measured(signer.identifier, seconds)
         return decoded
 
-    async def _exchange(self, signer: Signer, path: str, body: bytes, trace: Trace) -> Answer:
+    async def _headers(self, signer: Signer, body: bytes, trace: Trace) -> dict[str, str]:
         headers = {
             "Authorization": f"Bearer {await self._issue(signer, body)}",
             "Content-Type": "application/json",
@@ -99,14 +119,7 @@ class SignerCalls:
         }
         if trace.traceparent:
             headers["traceparent"] = trace.traceparent
-        call = Call(method="POST", path=path, body=body, headers=headers, max_answer_bytes=wire.MAX_BODY_BYTES)
-        try:
-            return await self._transport.call(signer, call)
-        except TransportError as error:
-            raise _fault(signer, error.kind, error.detail) from None
-        except Exception as error:
-            log.exception("transport plugin failed", plugin=self._transport_name, signer=signer.name)
-            raise _fault(signer, "internal", f"plugin {self._transport_name}: {type(error).__name__}") from error
+        return headers
 
     async def _issue(self, signer: Signer, body: bytes) -> str:
         now = int(time.time())
@@ -121,14 +134,17 @@ class SignerCalls:
             body_sha256=wire.body_digest(body),
         )
         try:
-            with anyio.fail_after(self._signing.plugin_seconds):
-                return await self._issuer.issue(claims)
-        except Exception as error:
-            log.exception("token plugin failed", plugin=self._issuer_name, signer=signer.name)
-            raise _fault(signer, "internal", f"plugin {self._issuer_name}: {type(error).__name__}") from error
+            token: object = await contained(self._issuer_name, self._signing.plugin_seconds, self._issuer.issue, claims)
+        except FrostSidecarError as error:
+            raise _fault(signer, "internal", str(error)) from error
+        if not isinstance(token, str) or not token:
+            raise _fault(signer, "internal", f"plugin {self._issuer_name}: issued no token")
+        return token
 
 
-def _decode(signer: Signer, answer: Answer, kind: type[T]) -> T:
+def _decode(signer: Signer, answer: Answer, kind: type[T], limit: int) -> T:
+    if len(answer.body) > limit:
+        raise _fault(signer, "malformed", f"the answer has more than {limit} bytes")
     if answer.status != HTTPStatus.OK:
         slug = slug_of(answer.body) or "no problem document"
         raise _fault(signer, _KINDS.get(slug, "refused"), f"answered {answer.status} ({slug[:64]})")

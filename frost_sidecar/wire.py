@@ -27,6 +27,8 @@ MAX_SESSIONS = 64
 """Most sessions in one shares request."""
 MAX_PARTICIPANTS = 255
 """Most participants in one session."""
+MAX_LISTED = 4096
+"""Most commitments listed by all sessions of one request together."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Most bytes in one request or answer."""
 MAX_TOKEN_LIFETIME = 60

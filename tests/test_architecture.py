@@ -33,6 +33,7 @@ TOP_TO_BOTTOM = (
     "config",
     "listener",
     "metrics",
+    "containment",
     "logs",
     "problem",
     "encoding",

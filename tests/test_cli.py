@@ -187,6 +187,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+NAMED = 'name = "s"\nclients.names = ["DNS:own.frost.test"]\n'
 TLS = '[tls]\ncert = "tls/own.crt"\nkey = "tls/own.key"\nca = "tls/ca.crt"\n'
 
 
@@ -221,15 +222,26 @@ def test_a_sidecar_without_its_file(tmp_path: Path) -> None:
     _refused(_run("serve", FROST_SIDECAR_DEV="maybe"), "FROST_SIDECAR_DEV: use 1 or 0")
 
 
+def test_the_log_level_of_a_rust_deployment_does_not_stop_the_start(folder: Path) -> None:
+    file = folder / "frost-sidecar.toml"
+    file.write_text(COORDINATOR + TLS)
+    _refused(_run("serve", "--config", file, RUST_LOG="info,hyper=warn"), "the hook make_transport")
+    _refused(_run("serve", "--config", file, RUST_LOG="frost_coord=debug"), "the hook make_transport")
+    _refused(_run("serve", "--config", file, RUST_LOG="loud,hyper=warn"), "log.level: unknown level 'loud'")
+
+
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
         ("", "name: is missing"),
         ('name = "s"\nbind = "7101"\n', "bind: use HOST:PORT"),
         ('name = "s"\nserver.socket = "x"\n', "server: unknown key"),
-        ('name = "s"\n', "tls.cert: cannot use"),
-        ('name = "s"\n' + TLS, "plugins: a signer needs at least 1 plugin with the hook make_authenticator"),
-        ('name = "s"\n' + TLS + "[plugins.acme]\n", "plugin acme: is configured but not installed"),
+        ('name = "s"\n', "clients.names: say which certificates may call"),
+        ('name = "s"\nclients.names = []\n', "clients.names: say which certificates may call"),
+        (NAMED, "tls.cert: cannot use"),
+        ('name = "s"\ndev = true\n', "tls.cert: cannot use"),
+        (NAMED + TLS, "plugins: a signer needs at least 1 plugin with the hook make_authenticator"),
+        (NAMED + TLS + "[plugins.acme]\n", "plugin acme: is configured but not installed"),
     ],
 )
 def test_a_signer_that_cannot_start(folder: Path, toml: str, said: str) -> None:

@@ -102,6 +102,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"signing": {"budget_seconds": math.nan}}, "signing.budget_seconds"),
     ({"signing": {"call_seconds": math.inf}}, "signing.call_seconds"),
     ({"signing": {"call_seconds": "1"}}, "signing.call_seconds"),
+    ({"signing": {"calls_per_signer": 0}}, "signing.calls_per_signer"),
+    ({"signing": {"calls_per_signer": 1_000_001}}, "signing.calls_per_signer"),
     ({"signing": {"max_in_flight": 0}}, "signing.max_in_flight"),
     ({"signing": {"max_in_flight": 1.5}}, "signing.max_in_flight"),
     ({"signing": {"max_message_bytes": 65537}}, "signing.max_message_bytes"),
@@ -262,6 +264,13 @@ def test_modes_of_the_socket(mode: str) -> None:
         ('log.level = "error"', {"RUST_LOG": "warn"}, "log.level", "warn"),
         ("", {"RUST_LOG": "warn", "LOG_LEVEL": "debug"}, "log.level", "debug"),
         ("", {"RUST_LOG": "warn", "LOG_LEVEL": ""}, "log.level", "warn"),
+        ("", {"RUST_LOG": "info,hyper=warn"}, "log.level", "info"),
+        ("", {"RUST_LOG": "hyper=warn, error ,rustls[span{a=1,b=2}]=trace"}, "log.level", "error"),
+        ("", {"RUST_LOG": "info,hyper=warn,debug"}, "log.level", "debug"),
+        ("", {"RUST_LOG": "hyper=warn"}, "log.level", "info"),
+        ("", {"RUST_LOG": ",, "}, "log.level", "info"),
+        ('log.level = "error"', {"RUST_LOG": "hyper=warn"}, "log.level", "error"),
+        ("", {"RUST_LOG": "info,hyper=warn", "LOG_LEVEL": "error"}, "log.level", "error"),
         ("", {"FROST_SIDECAR_DEV": "1"}, "dev", True),
         ("", {"FROST_SIDECAR_DEV": "True"}, "dev", True),
         ("", {"FROST_SIDECAR_DEV": "YES"}, "dev", True),
@@ -305,7 +314,7 @@ def test_the_token_secret_has_one_source(
 
 def test_no_spelling_of_a_configuration_shows_a_plugins_settings() -> None:
     config = _build(plugins={"auth_hs256": {"secret_b64": "c2VjcmV0"}})
-    node = NodeConfig.build({"name": "signer-1", "plugins": {"auth_hs256": {"secret_b64": "c2VjcmV0"}}})
+    node = NodeConfig.build({"name": "signer-1", "dev": True, "plugins": {"auth_hs256": {"secret_b64": "c2VjcmV0"}}})
     for each in (config, node):
         assert "c2VjcmV0" not in f"{each} {each!r} {pretty_repr(each)} {pretty_repr([each])}"
         assert "auth_hs256" in repr(each)
@@ -386,6 +395,19 @@ def _keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
                 yield f"{prefix}{name}"
 
 
+REQUIRED_BY_CHECK = {"clients.names"}
+"""Keys with a default that is refused later: the type cannot say that ``dev`` makes the difference."""
+
+
+def test_what_is_required_outside_development() -> None:
+    given: list[dict[str, Any]] = [{}, {"clients": {}}, {"clients": {"names": []}}]
+    for values in given:
+        with pytest.raises(ConfigError) as caught:
+            NodeConfig.build({"name": "signer-1", **values})
+        assert {caught.value.path} == REQUIRED_BY_CHECK
+        assert NodeConfig.build({"name": "signer-1", "dev": True, **values}).clients.names == ()
+
+
 def _section(title: str) -> str:
     """The page from one heading to the next."""
     return re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[
@@ -430,7 +452,7 @@ def test_the_page_has_every_key_and_its_default(kind: type[ProcessConfig], title
         default = _default(kind, key)
         if isinstance(default, tuple):
             default = list(default)
-        if default is msgspec.NODEFAULT:
+        if default is msgspec.NODEFAULT or key in REQUIRED_BY_CHECK:
             assert said == "required", key
         elif isinstance(default, bool):
             assert said == f"`{str(default).lower()}`", key

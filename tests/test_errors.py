@@ -45,6 +45,25 @@ def test_the_page_says_the_status_and_the_exception(slug: str) -> None:
     assert next(STATUSES[base] for base in kind.__mro__ if base in STATUSES) == HTTPStatus(status)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("", ""),
+        ("plain: ü 中 \U0001f600", "plain: ü 中 \U0001f600"),
+        ("x" * 240, "x" * 240),
+        ("x" * 241, "x" * 240 + "…"),
+        ("x" * 10_000_000, "x" * 240 + "…"),
+        ("a\nb\r\tc\x1b[31m\0\x7f\u2028\u202e\ud800", "a\ufffdb\ufffd\ufffdc\ufffd[31m" + "\ufffd" * 5),
+    ],
+    ids=["empty", "plain", "longest", "longer", "huge", "controls"],
+)
+def test_a_signers_words_are_kept_short_and_printable(said: str, kept: str) -> None:
+    error = errors.SignerError(7, "refused", said)
+    assert error.detail == kept
+    assert str(error) == f"signer 7: refused: {kept}"
+    assert kept.isprintable()
+
+
 def test_no_two_meanings_share_a_slug() -> None:
     slugs: dict[str, list[str]] = {}
     for each in CLASSES:

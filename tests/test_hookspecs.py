@@ -217,7 +217,7 @@ async def test_the_audit_example(tmp_path: Path, example: Import) -> None:
 async def test_the_token_examples(tmp_path: Path, example: Import, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "secret").write_bytes(secrets.token_bytes(64))
     settings = {"secret_file": str(tmp_path / "secret")}
-    node = NodeConfig.build({"name": "signer-1", "plugins": {"example": settings}})
+    node = NodeConfig.build({"name": "signer-1", "dev": True, "plugins": {"example": settings}})
     loaded = load(node, "signer", given={"example": example("Authenticator")})
     [(_, authenticator)] = loaded.all("make_authenticator", Authenticator)
 

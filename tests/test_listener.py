@@ -47,6 +47,8 @@ class Handlers:
         self.go = anyio.Event()
         self.ended: list[str] = []
         self.errors: dict[str, Exception] = {}
+        self.last_words = 0.0
+        """Seconds that a cancelled ``hang`` still works, shielded, as one that writes its record does."""
 
     async def echo(self, exchange: Exchange) -> web.Response:
         return web.Response(body=await exchange.read_body(), headers={"Seen-Id": exchange.request_id})
@@ -57,6 +59,8 @@ class Handlers:
             await self.go.wait()
             self.ended.append("finished")
         except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(self.last_words)
             self.ended.append("cancelled")
             raise
         return web.Response(text="done")
@@ -304,6 +308,77 @@ async def test_a_body_that_is_said_to_be_huge_is_not_waited_for() -> None:
         assert (await client.answer()).slug == "too-large"
 
 
+@pytest.mark.parametrize("announced", [2049, 2**31, 2**62])
+async def test_a_body_that_announces_too_much_is_refused_unread(announced: int) -> None:
+    async with _server(body_seconds=30) as server:
+        client = await server.connect()
+        await client.send(f"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {announced}\r\n\r\n".encode())
+        started = anyio.current_time()
+        answer = await client.answer()
+        assert (answer.status, answer.slug) == (400, "too-large")
+        assert anyio.current_time() - started < 2
+
+
+MIB = 1024 * 1024
+HALF = b"Content-Length: 33554432"
+UNKNOWN = b"Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize("framing", [(HALF, HALF), (HALF, UNKNOWN), (UNKNOWN, UNKNOWN)])
+async def test_the_bodies_being_read_at_once_have_a_bound_together(framing: tuple[bytes, bytes]) -> None:
+    """What counts is what a client announces, or the most that it may send, not what it has sent."""
+    async with _server(max_body_bytes=32 * MIB, body_seconds=30, grace_seconds=0.1) as server:
+        slow = [await server.connect() for _ in framing]
+        for client, line in zip(slow, framing, strict=True):
+            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+        await anyio.sleep(0.1)
+        other = await server.connect()
+        answer = await other.ask("POST", "/echo", b"x")
+        assert (answer.status, answer.slug) == (STATUSES[Overloaded], "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert "67108864" in answer.problem["detail"]
+        assert (await (await server.connect()).ask("POST", "/echo", b"")).status == 200
+        assert (await (await server.connect()).ask("GET", "/nowhere")).status == 404
+
+        await slow[0].close()
+        await anyio.sleep(0.1)
+        assert (await (await server.connect()).ask("POST", "/echo", b"room again")).body == b"room again"
+
+
+async def test_a_body_that_is_late_or_refused_gives_its_room_back() -> None:
+    async with _server(max_body_bytes=64 * MIB, body_seconds=0.2) as server:
+        for line in (b"Content-Length: 67108864", UNKNOWN, b"Content-Length: 67108865") * 2:
+            client = await server.connect()
+            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+            assert (await client.answer()).slug in {"malformed-request", "too-large"}
+        assert (await (await server.connect()).ask("POST", "/echo", b"x")).body == b"x"
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+async def test_many_may_knock_at_once(short_path: Path, family: int) -> None:
+    """More than the system's default queue holds, while the loop is busy; it is Linux that says how many."""
+    if int(Path("/proc/sys/net/core/somaxconn").read_text("ascii")) < 512:
+        pytest.skip("the system allows no longer queue")
+    address: Any = ("127.0.0.1", 0) if family == socket.AF_INET else str(short_path / "s")
+    handlers = Handlers()
+    with socket.socket(family) as sock, contextlib.ExitStack() as stack:
+        sock.bind(address)
+        sock.listen(1)
+        async with Listener({("POST", "/echo"): handlers.echo}, STATUSES, Limits(2048, 1, 600, 1)) as listener:
+            await listener.listen(sock)
+            knocking = [stack.enter_context(socket.socket(family)) for _ in range(500)]
+            for each in knocking:  # nothing is accepted in between: the loop does not run
+                each.settimeout(0.5)
+                each.connect(sock.getsockname())
+            each.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nin")
+            each.settimeout(5)
+            assert (await asyncio.to_thread(_all, each)).endswith(b"\r\n\r\nin")
+
+
+def _all(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(4096), b""))
+
+
 async def test_a_slow_body_is_refused_in_time() -> None:
     async with _server() as server:
         client = await server.connect()
@@ -469,6 +544,25 @@ async def test_a_request_that_outlives_the_grace_time_gets_an_answer() -> None:
         assert server.handlers.ended == ["cancelled"]
 
 
+@pytest.mark.parametrize(("farewell", "words", "ended"), [(2.0, 0.5, ["cancelled"]), (0.2, 1.5, [])])
+async def test_a_cancelled_request_has_time_for_its_last_words_but_not_for_ever(
+    farewell: float, words: float, ended: list[str]
+) -> None:
+    async with _server(grace_seconds=0.1, farewell_seconds=farewell) as server:
+        server.handlers.last_words = words
+        client = await server.connect()
+        await client.send(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        await server.handlers.started.wait()
+        started = anyio.current_time()
+        await server.listener.__aexit__(None, None, None)
+        assert anyio.current_time() - started < 0.1 + min(words, 2 * farewell) + 0.7
+        assert server.handlers.ended == ended
+        if ended:
+            assert (await client.answer()).slug == "shutting-down"
+        else:
+            assert await client.ended()
+
+
 async def test_with_nothing_under_way_the_end_is_quick() -> None:
     started = anyio.current_time()
     async with _server(grace_seconds=30) as server:
@@ -491,3 +585,30 @@ async def test_nothing_of_a_request_is_logged_where_all_goes_well(caplog: pytest
         async with _server() as server:
             await (await server.connect()).ask("POST", "/echo", b"the message")
     assert "the message" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "level"),
+    [
+        (("POST", "/echo", b"the message"), 200, "DEBUG"),
+        (("GET", "/nowhere?secret=1"), 404, "INFO"),
+        (("POST", "/echo", b"x" * 2049), 400, "INFO"),
+        (("GET", "/fail?as=x"), 503, "WARNING"),
+        (("GET", "/" + "x" * 4000), 404, "INFO"),
+    ],
+)
+async def test_each_request_is_one_log_line(
+    ask: Any, status: int, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", logger="frost_sidecar"):
+        async with _server() as server:
+            server.handlers.errors["x"] = ShuttingDown("soon")
+            answer = await (await server.connect()).ask(*ask, X_Request_ID="find-me")
+            assert answer.status == status
+    [record] = [each for each in caplog.records if each.getMessage() == "request"]
+    assert (record.name, record.levelname) == ("frost_sidecar.listener", level)
+    fields = record.__dict__
+    assert (fields["method"], fields["path"]) == (ask[0], ask[1].partition("?")[0][:128])
+    assert (fields["status"], fields["request_id"]) == (status, "find-me")
+    assert 0 <= fields["milliseconds"] < 5000
+    assert "secret" not in str(fields)

@@ -90,6 +90,15 @@ def test_an_exception_arrives_with_its_trace(caplog: pytest.LogCaptureFixture) -
     assert (record.levelname, record.__dict__["request_id"]) == ("ERROR", "r")
 
 
+def test_the_cause_may_be_handed_over(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="frost_sidecar"):
+        get_logger("frost_sidecar.test").error("plugin failed", plugin="p", method="m", why="w", exc_info=KeyError("k"))
+    [record] = caplog.records
+    assert record.exc_info is not None
+    assert repr(record.exc_info[1]) == "KeyError('k')"
+    assert [record.__dict__[each] for each in ("plugin", "method", "why")] == ["p", "m", "w"]
+
+
 def test_a_level_that_is_off_costs_no_record(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING", logger="frost_sidecar"):
         get_logger("frost_sidecar.test").info("too quiet", field=1)
@@ -163,8 +172,8 @@ def _log_calls(tree: ast.Module) -> Iterator[ast.Call]:
 
 
 def test_no_call_uses_a_field_that_logging_keeps_for_itself() -> None:
-    """``logging`` raises KeyError for them, and would do so only when the line is reached."""
-    reserved = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "event"}
+    """``logging`` raises KeyError for them, and would do so only when the line is reached; ``exc_info`` is meant."""
+    reserved = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "event"} - {"exc_info"}
     calls = [
         (file.name, call.lineno, keyword.arg)
         for file in Path(frost_sidecar.__file__).parent.rglob("*.py")

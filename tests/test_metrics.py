@@ -9,17 +9,40 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from frost_sidecar.errors import FaultKind
+from frost_sidecar.coordinator import Coordinator
+from frost_sidecar.errors import ConfigError, FaultKind
+from frost_sidecar.hookspecs import Answer, Call, PluginContext, Signer, TokenIssuer, Transport
 from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics, SignerMetrics, new_registry, render
+from frost_sidecar.plugins import hookimpl
+from frost_sidecar.testing.cluster import MemoryCluster
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 DASHBOARD = json.loads((ROOT / "deploy" / "dashboard.json").read_text("utf-8"))
 FROM_PROMETHEUS = {"le", "instance"}
 """Labels that are not ours: a histogram's bucket, and the scraped process."""
+
+
+class Everything(Transport):
+    """A cluster's transport and tokens as a plugin, to open a coordinator without the cluster's help."""
+
+    def __init__(self, cluster: MemoryCluster) -> None:
+        self._cluster = cluster
+
+    async def call(self, signer: Signer, call: Call) -> Answer:
+        return await self._cluster.call(signer, call)
+
+    @hookimpl
+    def make_transport(self, context: PluginContext) -> Transport:
+        return self
+
+    @hookimpl
+    def make_token_issuer(self, context: PluginContext) -> TokenIssuer:
+        return self._cluster.tokens
 
 
 def _metrics() -> dict[str, MetricWrapperBase]:
@@ -171,6 +194,39 @@ def test_two_processes_in_one_program_share_nothing() -> None:
     one, two = CoordinatorMetrics(new_registry()), CoordinatorMetrics(new_registry())
     one.signs.inc()
     assert two.registry.get_sample_value("frost_coordinator_signs_total") == 0
+
+
+def test_one_registry_is_for_one_process_until_it_ends() -> None:
+    registry = new_registry()
+    host = Counter("host_requests", "The embedding program's own.", registry=registry)
+    first = CoordinatorMetrics(registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        CoordinatorMetrics(registry)
+    first.close()
+    body, _ = render(registry, "")
+    assert b"frost_" not in body
+    assert b"host_requests_total" in body
+    host.inc()
+    second = CoordinatorMetrics(registry)
+    second.signs.inc()
+    assert registry.get_sample_value("frost_coordinator_signs_total") == 1
+
+
+async def test_a_coordinators_metrics_leave_the_programs_registry_with_it(tmp_path: Path) -> None:
+    registry = new_registry()
+    cluster = MemoryCluster(tmp_path)
+    plugins = {"memory": Everything(cluster)}
+    for _ in range(2):
+        async with Coordinator.open(cluster.config, plugins=plugins, registry=registry) as coordinator:
+            assert coordinator.registry is registry
+            await coordinator.sign(b"message")
+            assert registry.get_sample_value("frost_coordinator_signs_total") == 1
+            with pytest.raises(ConfigError, match="another coordinator's metrics") as caught:
+                async with Coordinator.open(cluster.config, plugins=plugins, registry=registry):
+                    pass
+            assert caught.value.path == "registry"
+            assert registry.get_sample_value("frost_coordinator_signs_total") == 1
+        assert render(registry, "")[0].strip() == b""
 
 
 def test_names_follow_the_rules_of_prometheus() -> None:

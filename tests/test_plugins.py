@@ -1,21 +1,28 @@
-"""Finding, building and counting plugins: what stops the start, and what it says."""
+"""Finding, building, counting, starting and calling plugins: what stops the start, what is contained, what is said."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
+import anyio
+import anyio.lowlevel
 import pytest
 from msgspec import Struct
 
+from frost_sidecar import coordinator
 from frost_sidecar.config import Config
-from frost_sidecar.errors import ConfigError, PluginError
+from frost_sidecar.containment import contained
+from frost_sidecar.coordinator import Coordinator
+from frost_sidecar.errors import ConfigError, FrostSidecarError, PluginError
 from frost_sidecar.hookspecs import (
     Answer,
     AuditSink,
@@ -36,6 +43,7 @@ from frost_sidecar.hookspecs import (
 from frost_sidecar.plugins import GROUP, Loaded, hookimpl, installed, load
 from frost_sidecar.selection import ZoneSpread
 from frost_sidecar.signer import NodeConfig
+from frost_sidecar.testing.cluster import MemoryCluster
 
 Build = Callable[[PluginContext], Any]
 Install = Callable[..., None]
@@ -177,7 +185,10 @@ def test_a_given_plugin_comes_before_an_installed_one(install: Install) -> None:
         ("1 / 0", "cannot be imported: ZeroDivisionError"),
         ("def broken(", "cannot be imported: SyntaxError"),
         ("x = 1", "offers no hook"),
-        ("def make_policy(context): ...", "offers no hook: is its function marked with @hookimpl"),
+        ("def policy(context): ...", "offers no hook: is its function marked with @hookimpl"),
+        ("def make_policy(context): ...", "make_policy is not marked with @hookimpl"),
+        (INSTALLED + "\n    def make_selector(context): ...", "make_selector is not marked with @hookimpl"),
+        (INSTALLED + "\n    make_audit_sink = Always", "make_audit_sink is not marked with @hookimpl"),
     ],
 )
 def test_a_plugin_that_cannot_be_used(install: Install, source: str, said: str) -> None:
@@ -205,6 +216,36 @@ class UnknownHookBeside(Both):
         return None
 
 
+class NoMark(Both):
+    def make_policy(self, context: PluginContext) -> Policy:
+        return Nothing()
+
+
+class MarkLost(Both):
+    def make_transport(self, context: PluginContext) -> Transport:
+        return Nothing()
+
+
+class NoMarkOnTheClass(Both):
+    @classmethod
+    def make_policy(cls, context: PluginContext) -> Policy:
+        return Nothing()
+
+    @staticmethod
+    @hookimpl
+    def make_audit_sink(context: PluginContext) -> AuditSink:
+        return Nothing()
+
+
+class NoMarkBesideAnotherName:
+    @hookimpl(specname="make_policy")
+    def other(self, context: PluginContext) -> Policy:
+        return Nothing()
+
+    def make_policy(self, context: PluginContext) -> Policy:
+        return Nothing()
+
+
 class WrongArgument:
     @hookimpl
     def make_policy(self, config: object) -> Policy:
@@ -227,6 +268,30 @@ class Wrapper:
 class Unfriendly:
     @property
     def secret(self) -> Callable[[], None]:
+        raise RuntimeError("do not look")
+
+    @hookimpl
+    def make_policy(self, context: PluginContext) -> Policy:
+        return Nothing()
+
+
+class Dynamic:
+    """Has every attribute that it is asked for, as a mock has."""
+
+    def __getattr__(self, name: str) -> Callable[[PluginContext], object]:
+        return lambda _: None
+
+    @hookimpl
+    def make_policy(self, context: PluginContext) -> Policy:
+        return Nothing()
+
+
+class NotOffered:
+    make_selector = None
+    make_audit_sink = "elsewhere"
+
+    @property
+    def make_transport(self) -> Transport:
         raise RuntimeError("do not look")
 
     @hookimpl
@@ -271,6 +336,10 @@ def _raises(error: Exception) -> Build:
     [
         (UnknownHook(), "does not fit the hooks: .*make_polices"),
         (UnknownHookBeside(), "does not fit the hooks: .*make_coffee"),
+        (NoMark(), "make_policy is not marked with @hookimpl"),
+        (MarkLost(), "make_transport is not marked with @hookimpl"),
+        (NoMarkOnTheClass(), "make_policy is not marked with @hookimpl"),
+        (NoMarkBesideAnotherName(), "make_policy is not marked with @hookimpl"),
         (WrongArgument(), "does not fit the hooks: .*config"),
         (TwoArguments(), "does not fit the hooks: .*config"),
         (Wrapper(), "make_policy must return a Policy"),
@@ -294,9 +363,9 @@ def test_a_plugin_of_the_wrong_shape(plugin: object, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("plugin", [Unfriendly(), NotHashable()])
+@pytest.mark.parametrize("plugin", [Unfriendly(), NotHashable(), Dynamic(), NotOffered()])
 def test_a_plugin_may_be_any_object(plugin: object) -> None:
-    """One with attributes that raise, a dataclass, one whose hook asks for no context."""
+    """One with attributes that raise or that come as asked for, a dataclass, one whose hook asks for no context."""
     assert len(_load(plugin).all("make_policy", Policy)) == 1
 
 
@@ -438,7 +507,7 @@ def test_a_coordinator_takes_any_number_of_the_others() -> None:
     ],
 )
 def test_a_signer_with_too_few_or_useless_ones(plugins: dict[str, object], error: type[Exception], said: str) -> None:
-    config = NodeConfig.build({"name": "signer-1", "plugins": {name: {} for name in plugins}})
+    config = NodeConfig.build({"name": "signer-1", "dev": True, "plugins": {name: {} for name in plugins}})
     with pytest.raises(error, match=f"^{said}"):
         load(config, "signer", given=plugins)
 
@@ -449,7 +518,7 @@ def test_a_signer_builds_authenticators_alone() -> None:
         def make_policy(self, context: PluginContext) -> Policy:
             raise AssertionError("a signer has no use for it")
 
-    config = NodeConfig.build({"name": "signer-1", "plugins": {"a": {}, "b": {}}})
+    config = NodeConfig.build({"name": "signer-1", "dev": True, "plugins": {"a": {}, "b": {}}})
     loaded = load(config, "signer", given={"a": Everything(), "b": OnlyAuthenticator()})
     assert [name for name, _ in loaded.all("make_authenticator", Authenticator)] == ["a", "b"]
     assert list(loaded.products) == ["make_authenticator"]
@@ -477,3 +546,143 @@ def test_two_loads_share_nothing() -> None:
     alone = load(_config({}), "coordinator", given={"both": both})
     assert alone.all("make_policy", Policy) == []
     assert first.only("make_transport", Transport)[1] is not second.only("make_transport", Transport)[1]
+
+
+class Ours(FrostSidecarError):
+    """An error that a method may raise."""
+
+
+async def _cancels_itself() -> None:
+    raise asyncio.CancelledError
+
+
+async def _hangs() -> None:
+    await anyio.sleep_forever()
+
+
+async def _raises_late(error: BaseException) -> None:
+    await anyio.lowlevel.checkpoint()
+    raise error
+
+
+@pytest.mark.parametrize("seconds", [None, 5.0])
+async def test_a_contained_call_is_a_call(seconds: float | None) -> None:
+    async def method(one: int, *, two: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        return one + two
+
+    assert await contained("p", seconds, method, 1, two=2) == 3
+    with pytest.raises(Ours, match="passes through") as caught:
+        await contained("p", seconds, _raises_late, Ours("passes through"))
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "why", "cause"),
+    [
+        (_raises_late, (ValueError("secret"),), "it failed with ValueError; the log has the cause", ValueError),
+        (_raises_late, (TimeoutError("secret"),), "no answer in time", TimeoutError),
+        (_raises_late, (ExceptionGroup("secret", [OSError()]),), "it failed with ExceptionGroup", ExceptionGroup),
+        (_hangs, (), "no answer in time", TimeoutError),
+        (_cancels_itself, (), "it cancelled itself", asyncio.CancelledError),
+        (lambda: None, (), "it failed with TypeError", TypeError),  # not even a coroutine
+        (_hangs, ("too many",), "it failed with TypeError", TypeError),
+    ],
+)
+async def test_whatever_goes_wrong_in_a_call_is_the_plugins_failure(
+    method: Any, arguments: tuple[Any, ...], why: str, cause: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("ERROR", logger="frost_sidecar"), pytest.raises(PluginError) as caught:
+        await contained("acme", 0.05, method, *arguments)
+    assert str(caught.value).startswith(f"plugin acme: {why}")
+    assert caught.value.plugin == "acme"
+    assert "secret" not in str(caught.value)
+    [record] = caplog.records
+    assert (record.name, record.getMessage()) == ("frost_sidecar.containment", "plugin failed")
+    assert [record.__dict__[each] for each in ("plugin", "method")] == ["acme", method.__name__]
+    assert record.__dict__["why"].startswith(why)
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], cause)
+
+
+async def test_a_cancellation_from_outside_is_none_of_the_plugins() -> None:
+    task = asyncio.create_task(contained("p", 5.0, _hangs))
+    await anyio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with anyio.move_on_after(0.01) as scope:
+        await contained("p", 5.0, _hangs)
+    assert scope.cancelled_caught
+    with pytest.raises(PluginError):  # and leaves nothing behind
+        await contained("p", 5.0, _cancels_itself)
+
+
+class Stage(Nothing):
+    """Starts and ends as it is told."""
+
+    def __init__(self, start: Callable[[], Any] | None = None, end: Callable[[], Any] | None = None) -> None:
+        self._start, self._end = start, end
+        self.seen: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        self.seen.append("start")
+        if self._start:
+            await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> Any:
+        self.seen.append("end")
+        return await self._end() if self._end else None
+
+
+def _staged(folder: Path, *stages: Stage) -> AbstractAsyncContextManager[Coordinator]:
+    """A coordinator with a policy plugin of each stage."""
+    given = {f"stage{index}": policy(lambda _, stage=stage: stage) for index, stage in enumerate(stages)}  # type: ignore[misc]
+    cluster = MemoryCluster(folder, settings={"plugins": {"memory": {}, **{name: {} for name in given}}})
+    return cluster.coordinator(given)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (lambda: _raises_late(OSError("no disk")), "plugin stage1: failed to start: OSError: no disk"),
+        (_hangs, "plugin stage1: did not start within 0.1 s"),
+        (_cancels_itself, "plugin stage1: failed to start: it cancelled itself"),
+        (lambda: _raises_late(ConfigError("no", path="plugins.stage1.x")), "plugins.stage1.x: no"),
+    ],
+)
+async def test_a_plugin_that_cannot_start_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[[], Any], said: str
+) -> None:
+    assert (coordinator._START_SECONDS, coordinator._STOP_SECONDS) == (30, 10)  # as docs/plugins.md says
+    monkeypatch.setattr(coordinator, "_START_SECONDS", 0.1)
+    first, second, third = Stage(), Stage(start), Stage()
+    with pytest.raises((PluginError, ConfigError), match=f"^{said}"):
+        async with _staged(tmp_path, first, second, third):
+            pytest.fail("it started")
+    assert (first.seen, second.seen, third.seen) == (["start", "end"], ["start"], [])
+
+
+@pytest.mark.parametrize("end", [lambda: _raises_late(OSError("secret")), _hangs, _cancels_itself])
+async def test_a_plugins_end_is_bounded_and_takes_nobody_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: Callable[[], Any]
+) -> None:
+    monkeypatch.setattr(coordinator, "_STOP_SECONDS", 0.1)
+    first, second = Stage(), Stage(end=end)
+    with caplog.at_level("ERROR", logger="frost_sidecar"):
+        async with _staged(tmp_path, first, second) as opened:
+            assert await opened.sign(b"message")
+    assert first.seen == second.seen == ["start", "end"]
+    told = [each for each in caplog.records if each.getMessage() == "plugin did not end cleanly"]
+    assert [each.__dict__["plugin"] for each in told] == ["stage1"]
+    assert all(each.exc_info for each in told)
+
+
+async def test_a_plugins_end_cannot_swallow_the_programs_error(tmp_path: Path) -> None:
+    async def swallow() -> bool:
+        return True
+
+    with pytest.raises(KeyError, match="the program's own"):
+        async with _staged(tmp_path, Stage(end=swallow)):
+            raise KeyError("the program's own")

@@ -267,7 +267,8 @@ def test_the_kept_demo_runs_until_interrupted_and_its_curl_line_signs() -> None:
             demo.send_signal(signal.SIGINT)
             assert demo.wait(30) == 0
         finally:
-            demo.kill()
+            demo.terminate()  # so that it ends its own children
+            demo.wait(30)
     assert not Path(path).parent.exists()
 
 

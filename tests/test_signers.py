@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,9 @@ from frost_sidecar.errors import FaultKind, SignerError
 from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics, new_registry
 from frost_sidecar.model import Candidate, Signer
 from frost_sidecar.signers import BLAMELESS, Signers
+
+SUSPICIOUS: tuple[FaultKind, ...] = ("stale-epoch", "unknown-commitment")
+"""Blameless, but not without end."""
 
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
@@ -51,6 +54,12 @@ class World:
         while not self.healthy():
             self.clock.now += 0.125
         pause, self.clock.now = self.clock.now - start, start
+        return pause
+
+    def wait(self) -> float:
+        """Let signer 1's cool-down pass, and say how long it was."""
+        pause = self.pause()
+        self.clock.now += pause
         return pause
 
     def state(self, identifier: int = 1) -> str:
@@ -95,14 +104,28 @@ def test_what_each_fault_does(world: World, kind: FaultKind) -> None:
 def test_a_cool_down_doubles_up_to_its_cap(world: World) -> None:
     for longest in (2, 4, 8, 16, 32, 60, 60, 60):
         world.fail()
-        assert longest / 2 <= world.pause() <= longest + 0.125
+        assert longest / 2 <= world.wait() <= longest + 0.125
+
+
+def test_many_failures_of_one_cause_are_one(world: World) -> None:
+    world.fail()
+    pause = world.pause()
+    kinds: list[FaultKind] = ["unreachable", "timeout", "malformed", *SUSPICIOUS, *SUSPICIOUS, "refused"]
+    for kind in kinds:
+        world.clock.now += 0.1
+        world.fail(kind)
+    world.clock.now -= 0.1 * len(kinds)
+    assert world.wait() == pause
+    world.fail()
+    assert 2 <= world.pause() <= 4.125
 
 
 def test_a_signer_that_is_down_for_long_is_still_only_cooling(world: World) -> None:
     for _ in range(3000):
+        world.clock.now += 61
         world.fail("unreachable")
     assert world.state() == "cooling"
-    assert world.pause() <= 60.125
+    assert 30 <= world.pause() <= 60.125
 
 
 def test_pauses_differ_so_that_coordinators_do_not_come_back_in_step() -> None:
@@ -119,16 +142,29 @@ def test_a_cooling_signer_is_a_candidate_of_last_resort(world: World) -> None:
     assert world.candidate() == Candidate(1, "ad-1", False, None)
 
 
-def test_a_good_answer_ends_a_cool_down_and_its_doubling(world: World) -> None:
+def test_a_usable_share_ends_a_cool_down_and_its_doubling(world: World) -> None:
     for _ in range(5):
+        world.wait()
         world.fail()
-    world.signers.answered(1, 0.01)
+    world.signers.answered(1)
     assert world.healthy()
     world.fail()
     assert world.pause() <= 2.125
 
 
-@pytest.mark.parametrize("kind", sorted(BLAMELESS))
+def test_a_mere_answer_ends_neither(world: World) -> None:
+    for _ in range(5):
+        world.wait()
+        world.fail()
+    world.signers.measured(1, 0.01)
+    world.signers.measured(1, 0.01)
+    assert not world.healthy()
+    world.wait()
+    world.fail()
+    assert world.pause() >= 30
+
+
+@pytest.mark.parametrize("kind", sorted(BLAMELESS - set(SUSPICIOUS)))
 def test_blameless_faults_do_not_add_up(world: World, kind: FaultKind) -> None:
     for _ in range(50):
         world.fail(kind)
@@ -137,10 +173,56 @@ def test_blameless_faults_do_not_add_up(world: World, kind: FaultKind) -> None:
     assert world.pause() <= 2.125
 
 
+@pytest.mark.parametrize(
+    "kinds", [(first, second, third) for first in SUSPICIOUS for second in SUSPICIOUS for third in SUSPICIOUS]
+)
+def test_the_third_excuse_in_a_row_is_a_failure(world: World, kinds: tuple[FaultKind, FaultKind, FaultKind]) -> None:
+    first, second, third = kinds
+    for _ in range(2):
+        world.fail(first)
+        world.fail(second)
+        assert world.state() == "healthy"
+        world.signers.measured(1, 0.01)  # round 1 alone proves too little
+        world.fail(third)
+        assert world.state() == "cooling"
+        world.wait()
+    world.fail(first)
+    world.fail(second)
+    assert world.state() == "healthy"
+
+
+def test_a_signer_that_only_ever_has_excuses_is_asked_ever_less(world: World) -> None:
+    pauses = []
+    for _ in range(8):
+        for _ in range(3):
+            world.fail("stale-epoch")
+        pauses.append(world.wait())
+    assert pauses[-1] >= 30
+
+
+@pytest.mark.parametrize("kind", SUSPICIOUS)
+def test_a_usable_share_in_between_forgives_all_excuses(world: World, kind: FaultKind) -> None:
+    for _ in range(20):
+        world.fail(kind)
+        world.fail(kind)
+        world.signers.answered(1)
+    assert world.state() == "healthy"
+    world.fail("timeout")
+    assert world.pause() <= 2.125
+
+
+def test_a_fault_that_is_the_requests_says_nothing_of_excuses(world: World) -> None:
+    kinds: list[FaultKind] = ["stale-epoch", "denied", "internal", "denied", "unknown-commitment", "internal"]
+    for kind in kinds:
+        world.fail(kind)
+    assert world.state() == "healthy"
+
+
 def test_quarantine_lasts_whatever_the_signer_answers(world: World) -> None:
     world.fail("bad-share")
     assert world.candidate() is None
-    world.signers.answered(1, 0.001)
+    world.signers.measured(1, 0.001)
+    world.signers.answered(1)
     world.fail("timeout")
     world.clock.now += 99.9
     assert world.candidate() is None
@@ -165,18 +247,18 @@ def _latency(world: World) -> float | None:
 
 
 def test_latency_is_smoothed_and_leaves_the_first_call_out(world: World) -> None:
-    world.signers.answered(1, 9.0)  # it paid for the connection
+    world.signers.measured(1, 9.0)  # it paid for the connection
     assert _latency(world) is None
-    world.signers.answered(1, 0.1)
+    world.signers.measured(1, 0.1)
     assert _latency(world) == 0.1
-    world.signers.answered(1, 0.6)
+    world.signers.measured(1, 0.6)
     assert _latency(world) == pytest.approx(0.2)
     assert world.candidate(2) == Candidate(2, "ad-2", True, None)
 
 
 def test_an_old_latency_is_forgotten(world: World) -> None:
     for _ in range(2):
-        world.signers.answered(1, 5.0)
+        world.signers.measured(1, 5.0)
     world.clock.now += 29
     assert _latency(world) == 5.0
     world.clock.now += 2
@@ -185,25 +267,38 @@ def test_an_old_latency_is_forgotten(world: World) -> None:
 
 def test_a_failure_forgets_the_latency(world: World) -> None:
     for _ in range(3):
-        world.signers.answered(1, 0.01)
+        world.signers.measured(1, 0.01)
     world.fail()
     assert _latency(world) is None
-    world.signers.answered(1, 7.0)  # a new connection
+    world.signers.measured(1, 7.0)  # a new connection
     assert _latency(world) is None
+
+
+@pytest.mark.parametrize("kind", sorted(BLAMELESS))
+def test_a_blameless_fault_keeps_the_latency(world: World, kind: FaultKind) -> None:
+    for _ in range(3):
+        world.signers.measured(1, 0.01)
+    world.fail(kind)
+    assert _latency(world) == 0.01
 
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([*KINDS, "answered"]), st.floats(0, 200)), max_size=40
+        st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([*KINDS, "answered", "measured"]), st.floats(0, 200)),
+        max_size=40,
     )
 )
-def test_gauges_and_candidates_agree(events: list[tuple[int, FaultKind, float]]) -> None:
+def test_gauges_and_candidates_agree(
+    events: list[tuple[int, FaultKind | Literal["answered", "measured"], float]],
+) -> None:
     world = World()
     for identifier, event, later in events:
-        if event in KINDS:
-            world.fail(event, identifier)
+        if event == "answered":
+            world.signers.answered(identifier)
+        elif event == "measured":
+            world.signers.measured(identifier, 0.01)
         else:
-            world.signers.answered(identifier, 0.01)
+            world.fail(event, identifier)
         world.clock.now += later
     for identifier in (1, 2, 3):
         candidate = world.candidate(identifier)

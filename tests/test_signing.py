@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import frost_ed25519 as frost
@@ -266,7 +268,6 @@ NARROWED: list[tuple[dict[str, Any], type[Exception] | None, str]] = [
     ({"participants": []}, errors.ParticipantsError, "2 are needed"),
     ({"participants": [1, 1, 2]}, errors.ParticipantsError, "twice"),
     ({"participants": [1, 4]}, errors.ParticipantsError, "no signer 4"),
-    ({"participants": [1, 0]}, errors.ParticipantsError, "no signer 0"),
     ({"signer_urls": ["https://signer-1.frost.test", "https://signer-3.frost.test/"]}, None, ""),
     ({"signer_urls": ["https://signer-1.frost.test"]}, errors.ParticipantsError, "2 are needed"),
     ({"signer_urls": ["https://evil.test", "https://signer-1.frost.test"]}, errors.ParticipantsError, "configured"),
@@ -311,6 +312,18 @@ async def test_a_caller_narrows_the_choice_and_never_widens_it(
     "arguments",
     [
         {"timeout": 0},
+        {"timeout": "1"},
+        {"participants": [1, 0]},
+        {"participants": 5},
+        {"participants": ["1", "2"]},
+        {"participants": [1.5, 2]},
+        {"participants": [True, 2]},
+        {"participants": [10**100, 2]},
+        {"signer_urls": "https://signer-1.frost.test"},
+        {"key": ["default"]},
+        {"key": "k" * 65},
+        {"request_id": 5},
+        {"request_id": "\udcff"},
         {"timeout": -1.0},
         {"timeout": float("nan")},
         {"request_id": ""},
@@ -325,6 +338,15 @@ async def test_arguments_out_of_form(cluster: MemoryCluster, arguments: dict[str
         with pytest.raises(errors.MalformedRequest):
             await coordinator.sign(MESSAGE, **arguments)
         check(await coordinator.sign(MESSAGE, timeout=float("inf")))
+
+
+@pytest.mark.parametrize("message", [5, 10**12, "text", None, ["a"]])
+async def test_a_message_that_is_not_bytes(cluster: MemoryCluster, message: Any) -> None:
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.MalformedRequest, match="must be bytes"):
+            await coordinator.sign(message)
+        check(await coordinator.sign(bytearray(MESSAGE)))
+        check(await coordinator.sign(memoryview(MESSAGE)))
 
 
 @pytest.mark.parametrize(
@@ -599,3 +621,289 @@ async def test_a_malformed_answer_to_round_two_is_the_signers_fault(cluster: Mem
             await coordinator.sign(MESSAGE, participants=[1, 2])
         assert (await coordinator.sign(MESSAGE)).participants == (1, 3)
     assert cluster.reused == []
+
+
+async def test_a_hostile_answer_of_a_signer_neither_blocks_the_loop_nor_reaches_the_caller_whole(
+    tmp_path: Path,
+) -> None:
+    cluster = make_cluster(tmp_path, signing={"call_seconds": 2.0})
+
+    async def pad(handle: Handle, call: Call) -> Answer:
+        answer = await handle(call)
+        body = msgspec.json.decode(answer.body)
+        body.update({f"x{number}": 1 for number in range(200_000)})
+        return Answer(answer.status, msgspec.json.encode(body))
+
+    async def shout(handle: Handle, call: Call) -> Answer:
+        answer = await handle(call)
+        body = msgspec.json.decode(answer.body)
+        for each in body["commitments"]:
+            each["\x1b[31m" + "x" * 2000] = 1
+        return Answer(answer.status, msgspec.json.encode(body))
+
+    gaps: list[float] = []
+
+    async def watch() -> None:
+        while True:
+            before = anyio.current_time()
+            await anyio.sleep(0.01)
+            gaps.append(anyio.current_time() - before)
+
+    async with cluster.coordinator() as coordinator, anyio.create_task_group() as tasks:
+        cluster.behave(2, pad)
+        tasks.start_soon(watch)
+        with pytest.raises(errors.NoQuorum, match="signer 2: malformed: the answer has more than"):
+            await coordinator.sign(MESSAGE, participants=[1, 2])
+        cluster.behave(3, shout)
+        with pytest.raises(errors.NoQuorum) as caught:
+            await coordinator.sign(MESSAGE, participants=[1, 3])
+        tasks.cancel_scope.cancel()
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert len(msgspec.json.encode(cluster.records)) < 20_000
+    assert max(gaps) < 0.5
+
+
+CANCELS = asyncio.CancelledError("stray")
+
+
+class CancelsItself(AuditSink, Policy, Selector):
+    async def append(self, records: Sequence[AuditRecord]) -> None:
+        raise CANCELS
+
+    async def decide(self, request: PolicyRequest) -> Decision:
+        raise CANCELS
+
+    async def quorums(self, choice: Choice) -> Sequence[Quorum]:
+        raise CANCELS
+
+
+@pytest.mark.parametrize(
+    ("hook", "error"),
+    [
+        ("make_audit_sink", errors.AuditUnavailable),
+        ("make_policy", errors.PolicyUnavailable),
+        ("make_selector", errors.InternalError),
+    ],
+)
+async def test_a_plugin_that_cancels_itself_fails_its_request_and_nothing_else(
+    tmp_path: Path, hook: str, error: type[Exception]
+) -> None:
+    cluster = with_plugin(tmp_path)
+    async with cluster.coordinator({"extra": plugin(hook, CancelsItself())}) as coordinator:
+        for _ in range(2):
+            with pytest.raises(error):
+                await coordinator.sign(MESSAGE)
+
+
+async def test_a_best_effort_sink_may_fail_in_every_way(tmp_path: Path) -> None:
+    cluster = with_plugin(tmp_path, audit={"best_effort": ["extra"]})
+    for sink in (CancelsItself(), Sink()):
+        if isinstance(sink, Sink):
+            sink.fail = True
+            sink.gate.set()
+        async with cluster.coordinator({"extra": plugin("make_audit_sink", sink)}) as coordinator:
+            check(await coordinator.sign(MESSAGE))
+            check(await coordinator.sign(MESSAGE))
+
+
+async def test_a_sinks_words_do_not_reach_the_caller(tmp_path: Path) -> None:
+    class Talks(AuditSink):
+        async def append(self, records: Sequence[AuditRecord]) -> None:
+            raise OSError("connect postgres://audit:hunter2@db failed")
+
+    cluster = with_plugin(tmp_path)
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", Talks())}) as coordinator:
+        with pytest.raises(errors.AuditUnavailable, match="extra") as caught:
+            await coordinator.sign(MESSAGE)
+    assert "hunter2" not in str(caught.value)
+    assert all("hunter2" not in (record.reason or "") for record in cluster.records)
+
+
+async def test_a_request_cancelled_while_its_record_is_written_gets_a_correcting_record(tmp_path: Path) -> None:
+    """asyncio's own cancellation passes through every shield: then the log must say that nothing was released."""
+    cluster, sink = with_plugin(tmp_path), Sink()
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", sink)}) as coordinator:
+        request = asyncio.create_task(coordinator.sign(MESSAGE, request_id="r"))
+        with anyio.fail_after(5):
+            while not cluster.records:
+                await anyio.sleep(0.005)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        sink.gate.set()
+    for records in (cluster.records, sink.records):
+        assert [(record.request_id, record.outcome) for record in records] == [("r", "signed"), ("r", "failed")]
+        assert "withheld" in (records[1].reason or "")
+
+
+async def test_records_still_queued_at_the_end_are_written_before_the_sink_ends(tmp_path: Path) -> None:
+    written: list[str] = []
+
+    class Slow(AuditSink):
+        open = False
+
+        async def __aenter__(self) -> Self:
+            self.open = True
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            self.open = False
+
+        async def append(self, records: Sequence[AuditRecord]) -> None:
+            await anyio.sleep(0.05)
+            assert self.open
+            written.extend(record.request_id for record in records)
+
+    cluster = with_plugin(tmp_path, audit={"best_effort": ["extra"]})
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", Slow())}) as coordinator:
+        for number in range(5):
+            await coordinator.sign(MESSAGE, request_id=f"r-{number}")
+        assert len(written) < 5
+    assert written == [f"r-{number}" for number in range(5)]
+
+
+async def test_a_full_audit_queue_refuses_and_a_late_record_is_withdrawn(tmp_path: Path) -> None:
+    cluster, sink = with_plugin(tmp_path, audit={"max_queue": 2, "write_seconds": 0.3}), Sink()
+    results: list[BaseException | Signed] = []
+    async with cluster.coordinator({"extra": plugin("make_audit_sink", sink)}) as coordinator:
+
+        async def one(number: int) -> None:
+            try:
+                results.append(await coordinator.sign(MESSAGE, request_id=f"r-{number}"))
+            except errors.FrostSidecarError as error:
+                results.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(8):
+                tasks.start_soon(one, number)
+        assert [type(each) for each in results] == [errors.AuditUnavailable] * 8
+        await anyio.sleep(0.2)  # the write under way is given up, too
+        sink.gate.set()
+        sink.records.clear()
+        check(await coordinator.sign(MESSAGE, request_id="later"))
+    signed = [record.request_id for record in sink.records if record.outcome == "signed"]
+    assert signed == ["later"]
+
+
+async def test_policies_are_all_asked_and_before_any_signer(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def count(handle: Handle, call: Call) -> Answer:
+        asked.append(call.path)
+        return await handle(call)
+
+    first, second = Verdict(Decision(allowed=True)), Verdict(Decision(allowed=False, reason="no"))
+    cluster = make_cluster(tmp_path, plugins={"memory": {}, "a": {}, "b": {}})
+    for identifier in cluster.identifiers:
+        cluster.behave(identifier, count)
+    plugins = {"a": plugin("make_policy", first), "b": plugin("make_policy", second)}
+    async with cluster.coordinator(plugins) as coordinator:
+        with pytest.raises(errors.Denied, match="b: no"):
+            await coordinator.sign(MESSAGE)
+    assert asked == []
+    assert len(first.asked) == len(second.asked) == 1
+    assert first.asked[0].key == "default"
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        (b'{"alg":"EdDSA"}', b'{"role":"user","role":"admin"}'),
+        (b'{"alg":"EdDSA","alg":"none"}', b'{"role":"admin"}'),
+        (b'{"alg":"EdDSA"}', b'{"role":"admin","x":NaN}'),
+        (b'{"alg":"EdDSA","x":Infinity}', b"{}"),
+    ],
+)
+async def test_what_two_readers_could_read_differently_is_not_signed(
+    cluster: MemoryCluster, header: bytes, payload: bytes
+) -> None:
+    message = b".".join(base64.urlsafe_b64encode(each).rstrip(b"=") for each in (header, payload))
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.MalformedRequest):
+            await coordinator.sign(message)
+        with pytest.raises(errors.MalformedRequest):
+            await coordinator.sign(base64.urlsafe_b64encode(b'{"alg":"EdDSA"}  ') + b".e30")
+        for opaque in (b"a.b", b"hello. world", b"\xff.\xfe", b"e30.e30.e30", b"."):
+            check(await coordinator.sign(opaque), opaque)
+
+
+@pytest.mark.parametrize("equal", [True, False], ids=["hiding equals binding", "repeats one point"])
+async def test_a_commitment_with_a_point_seen_before_is_refused(cluster: MemoryCluster, equal: bool) -> None:  # noqa: FBT001 - a case
+    first: list[str] = []
+
+    async def twist(handle: Handle, call: Call) -> Answer:
+        answer = await handle(call)
+        body = msgspec.json.decode(answer.body)
+        for each in body["commitments"]:
+            first.append(each["hiding"])
+            each["binding"] = each["hiding"] if equal else each["binding"]
+            each["hiding"] = first[0]
+        return Answer(answer.status, msgspec.json.encode(body))
+
+    cluster.behave(2, twist)
+    async with cluster.coordinator() as coordinator:
+        if not equal:
+            check(await coordinator.sign(MESSAGE, participants=[1, 2]))
+        with pytest.raises(errors.NoQuorum, match="the same commitment twice"):
+            await coordinator.sign(MESSAGE, participants=[1, 2])
+
+
+async def test_the_callers_timeout_never_exceeds_the_budget(tmp_path: Path) -> None:
+    cluster = make_cluster(tmp_path, signing={"budget_seconds": 0.2, "call_seconds": 5.0})
+    for identifier in cluster.identifiers:
+        cluster.behave(identifier, behaviour.stalled)
+    async with cluster.coordinator() as coordinator:
+        started = anyio.current_time()
+        with pytest.raises(errors.DeadlineExceeded):
+            await coordinator.sign(MESSAGE, timeout=60)
+        assert anyio.current_time() - started < 2
+
+
+async def test_refusals_are_counted_and_a_closed_coordinator_signs_nothing(cluster: MemoryCluster) -> None:
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(errors.MalformedRequest):
+            await coordinator.sign(b"")
+        assert sample(coordinator.registry, "frost_coordinator_request_seconds_count", outcome="failed") == 1
+    with pytest.raises(errors.ShuttingDown):
+        await coordinator.sign(MESSAGE)
+
+
+async def test_a_coordinator_may_be_opened_and_closed_in_different_tasks(cluster: MemoryCluster) -> None:
+    opened = cluster.coordinator()
+    coordinator = await asyncio.create_task(opened.__aenter__())
+    check(await coordinator.sign(MESSAGE))
+    await asyncio.create_task(opened.__aexit__(None, None, None))
+    assert len(cluster.records) == 1
+
+
+async def test_a_plugin_that_ends_badly_changes_nothing_for_the_program(tmp_path: Path) -> None:
+    class EndsBadly(Verdict):
+        async def __aexit__(self, *_: object) -> None:
+            raise KeyError("internal secret")
+
+    class Swallows(Verdict):
+        async def __aexit__(self, *_: object) -> bool:  # type: ignore[override] # the point
+            return True
+
+    cluster = with_plugin(tmp_path)
+    for kind in (EndsBadly, Swallows):
+        with pytest.raises(ZeroDivisionError):
+            async with cluster.coordinator({"extra": plugin("make_policy", kind(Decision(allowed=True)))}):
+                raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("token", [None, b"abc", "", 5])
+async def test_a_token_plugin_that_issues_no_token_is_not_held_against_the_signers(
+    cluster: MemoryCluster, token: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def issue(_claims: object) -> object:
+        return token
+
+    async with cluster.coordinator() as coordinator:
+        with monkeypatch.context() as patch:
+            patch.setattr(cluster.tokens, "issue", issue)
+            with pytest.raises(errors.NoQuorum, match="internal: plugin memory: issued no token"):
+                await coordinator.sign(MESSAGE)
+        assert sample(coordinator.registry, "frost_coordinator_signer_state", signer="signer-1", state="cooling") == 0
+        check(await coordinator.sign(MESSAGE))

@@ -75,6 +75,7 @@ pub fn check_same_length<'a>(
 
 impl Wire for Inner {
     const NAME: &'static str = "VerifiableSecretSharingCommitment";
+    const OBJECT: bool = false;
 
     fn encode(&self) -> Result<Vec<u8>, frost::Error> {
         self.serialize_whole()

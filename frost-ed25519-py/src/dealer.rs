@@ -1,24 +1,46 @@
 //! Key generation by a trusted dealer (RFC 9591, appendix C).
 
-use std::collections::BTreeMap;
-
 use frost_ed25519 as frost;
 use pyo3::{prelude::*, types::PyDict};
-use rand_core::OsRng;
+use rand_core::{CryptoRng, OsRng, RngCore};
 
 use crate::{
     error::Error,
     mapping::to_dict,
     public_key_package::PublicKeyPackage,
+    secret::{Secret, detached, secrets},
     secret_share::SecretShare,
     signers::{Count, identifier_list, identifiers},
     signing_key::SigningKey,
 };
 
-type Dealt = (
-    BTreeMap<frost::Identifier, frost::keys::SecretShare>,
-    frost::keys::PublicKeyPackage,
-);
+/// What a dealer made: everybody's share, and the public data.
+pub struct Dealt {
+    shares: Vec<(frost::Identifier, Secret<frost::keys::SecretShare>)>,
+    public: frost::keys::PublicKeyPackage,
+}
+
+impl Dealt {
+    /// Split a key.
+    pub fn split<R: RngCore + CryptoRng>(
+        key: &frost::SigningKey,
+        max_signers: u16,
+        min_signers: u16,
+        identifiers: &Option<Vec<frost::Identifier>>,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let list = identifier_list(identifiers);
+        let (shares, public) = frost::keys::split(key, max_signers, min_signers, list, rng)?;
+        let shares = secrets(shares);
+        Ok(Self { shares, public })
+    }
+
+    /// As Python sees it.
+    pub fn into_python(self, py: Python<'_>) -> PyResult<(Bound<'_, PyDict>, PublicKeyPackage)> {
+        let shares = to_dict(py, self.shares, SecretShare)?;
+        Ok((shares, PublicKeyPackage(self.public)))
+    }
+}
 
 /// Generate a key and split it at once, so that it never exists outside this
 /// call (RFC 9591, appendix C).
@@ -33,11 +55,12 @@ pub fn generate_with_dealer<'py>(
     #[pyo3(from_py_with = optional_identifiers)] identifiers: Option<Vec<frost::Identifier>>,
 ) -> PyResult<(Bound<'py, PyDict>, PublicKeyPackage)> {
     let (max_signers, min_signers) = (max_signers.max_signers()?, min_signers.min_signers()?);
-    let dealt = py.detach(|| {
-        let list = identifier_list(&identifiers);
-        frost::keys::generate_with_dealer(max_signers, min_signers, list, OsRng)
-    });
-    to_python(py, dealt.map_err(Error::from)?)
+    detached(py, || {
+        // As the crate's `generate_with_dealer`, but the key is wiped.
+        let key = Secret::new(frost::SigningKey::new(&mut OsRng));
+        Dealt::split(&key, max_signers, min_signers, &identifiers, &mut OsRng)
+    })?
+    .into_python(py)
 }
 
 /// Split an existing key (RFC 9591, appendix C).
@@ -53,20 +76,14 @@ pub fn split<'py>(
     #[pyo3(from_py_with = optional_identifiers)] identifiers: Option<Vec<frost::Identifier>>,
 ) -> PyResult<(Bound<'py, PyDict>, PublicKeyPackage)> {
     let (max_signers, min_signers) = (max_signers.max_signers()?, min_signers.min_signers()?);
-    let dealt = py.detach(|| {
-        let list = identifier_list(&identifiers);
-        frost::keys::split(&signing_key.0, max_signers, min_signers, list, &mut OsRng)
-    });
-    to_python(py, dealt.map_err(Error::from)?)
+    detached(py, || {
+        let key = &signing_key.0;
+        Dealt::split(key, max_signers, min_signers, &identifiers, &mut OsRng)
+    })?
+    .into_python(py)
 }
 
 /// `None` or an iterable of identifiers.
 pub fn optional_identifiers(given: &Bound<'_, PyAny>) -> PyResult<Option<Vec<frost::Identifier>>> {
     identifiers((!given.is_none()).then_some(given))
-}
-
-/// The dealer's result as Python sees it.
-pub fn to_python(py: Python<'_>, dealt: Dealt) -> PyResult<(Bound<'_, PyDict>, PublicKeyPackage)> {
-    let (shares, public) = dealt;
-    Ok((to_dict(py, shares, SecretShare)?, PublicKeyPackage(public)))
 }

@@ -21,6 +21,7 @@ use crate::{
     mapping::{Wraps, from_mapping, to_dict},
     once::Once,
     public_key_package::PublicKeyPackage,
+    secret::{Secret, detached, scrubbed, secrets},
     signature::Signature,
     signers::Count,
     wire::Wire,
@@ -31,7 +32,7 @@ type Round1Packages = BTreeMap<frost::Identifier, dkg::round1::Package>;
 
 /// What a participant keeps between part 1 and part 2.
 ///
-/// Secret. Used once, by `part2`; has no byte form.
+/// Secret. Used once, by `part2`, in the process that made it; has no byte form.
 #[pyclass(
     frozen,
     name = "SecretPackage",
@@ -50,7 +51,7 @@ impl Round1SecretPackage {
         Identifier(self.identifier)
     }
 
-    /// Whether it has been used.
+    /// Whether it has been used, or belongs to another process.
     #[getter]
     fn consumed(&self) -> bool {
         self.once.is_taken()
@@ -136,7 +137,7 @@ crate::wire::public_methods!(Round1Package, frost_ed25519::keys::dkg::round1::Pa
 
 /// What a participant keeps between part 2 and part 3.
 ///
-/// Secret. Used once, by `part3`; has no byte form.
+/// Secret. Used once, by `part3`, in the process that made it; has no byte form.
 #[pyclass(
     frozen,
     name = "SecretPackage",
@@ -144,7 +145,8 @@ crate::wire::public_methods!(Round1Package, frost_ed25519::keys::dkg::round1::Pa
 )]
 pub struct Round2SecretPackage {
     identifier: frost::Identifier,
-    once: Once<(dkg::round2::SecretPackage, Round1Packages)>,
+    once: Once<dkg::round2::SecretPackage>,
+    round1_packages: Round1Packages,
 }
 
 #[pymethods]
@@ -155,7 +157,7 @@ impl Round2SecretPackage {
         Identifier(self.identifier)
     }
 
-    /// Whether it has been used.
+    /// Whether it has been used, or belongs to another process.
     #[getter]
     fn consumed(&self) -> bool {
         self.once.is_taken()
@@ -173,7 +175,7 @@ crate::secret::no_copies!(Round2SecretPackage);
 ///
 /// Secret. `serialize` and `to_json` contain the share it carries.
 #[pyclass(frozen, name = "Package", module = "frost_ed25519.keys.dkg.round2")]
-pub struct Round2Package(pub dkg::round2::Package);
+pub struct Round2Package(pub Secret<dkg::round2::Package>);
 
 impl Wraps for Round2Package {
     type Inner = dkg::round2::Package;
@@ -188,8 +190,10 @@ impl Round2Package {
     /// Make one from a signing share, a scalar of 32 bytes.
     #[new]
     fn new(signing_share: &Bound<'_, PyBytes>) -> Result<Self, Error> {
-        let share = frost::keys::SigningShare::deserialize(signing_share.as_bytes())?;
-        Ok(Self(dkg::round2::Package::new(share)))
+        scrubbed(|| {
+            let share = frost::keys::SigningShare::deserialize(signing_share.as_bytes())?;
+            Ok(Self(Secret::new(dkg::round2::Package::new(share))))
+        })
     }
 
     fn __repr__(&self) -> &'static str {
@@ -209,7 +213,7 @@ impl Wire for dkg::round2::Package {
     }
 }
 
-crate::wire::wire_methods!(Round2Package, frost_ed25519::keys::dkg::round2::Package);
+crate::wire::secret_methods!(Round2Package, frost_ed25519::keys::dkg::round2::Package);
 crate::secret::no_copies!(Round2Package);
 
 /// Wrap the result of part 1.
@@ -218,7 +222,7 @@ pub fn part1_to_python(
     result: (dkg::round1::SecretPackage, dkg::round1::Package),
 ) -> (Round1SecretPackage, Round1Package) {
     let (secret, package) = result;
-    let once = Once::new(secret);
+    let once = Once::new(Secret::new(secret));
     (
         Round1SecretPackage { identifier, once },
         Round1Package(package),
@@ -236,8 +240,10 @@ pub fn part1(
     min_signers: Count,
 ) -> Result<(Round1SecretPackage, Round1Package), Error> {
     let (max_signers, min_signers) = (max_signers.max_signers()?, min_signers.min_signers()?);
-    let result = py.detach(|| dkg::part1(identifier.0, max_signers, min_signers, OsRng))?;
-    Ok(part1_to_python(identifier.0, result))
+    detached(py, || {
+        let result = dkg::part1(identifier.0, max_signers, min_signers, OsRng)?;
+        Ok(part1_to_python(identifier.0, result))
+    })
 }
 
 /// Part 2: check what the others broadcast, and make a share for each of them.
@@ -253,15 +259,17 @@ pub fn part2<'py>(
 ) -> PyResult<(Round2SecretPackage, Bound<'py, PyDict>)> {
     let round1_packages = from_mapping::<Round1Package>(round1_packages)?;
     let identifier = secret_package.identifier;
-    let secret = secret_package
-        .once
-        .take()
-        .ok_or(Error::SecretPackageReused)?;
-    let result = py.detach(|| dkg::part2(secret, &round1_packages));
-    let (secret, packages) = result.map_err(Error::from)?;
-    let once = Once::new((secret, round1_packages));
-    let packages = to_dict(py, packages, Round2Package)?;
-    Ok((Round2SecretPackage { identifier, once }, packages))
+    let secret = secret_package.once.take().map_err(Error::SecretPackage)?;
+    let (once, packages) = detached(py, || {
+        let (secret, packages) = dkg::part2((*secret).clone(), &round1_packages)?;
+        Ok::<_, Error>((Once::new(Secret::new(secret)), secrets(packages)))
+    })?;
+    let secret = Round2SecretPackage {
+        identifier,
+        once,
+        round1_packages,
+    };
+    Ok((secret, to_dict(py, packages, Round2Package)?))
 }
 
 /// Part 3: check the shares the others sent, and derive the key package.
@@ -276,16 +284,15 @@ pub fn part3(
     round2_packages: &Bound<'_, PyMapping>,
 ) -> PyResult<(KeyPackage, PublicKeyPackage)> {
     let round1_packages = from_mapping::<Round1Package>(round1_packages)?;
-    let round2_packages = from_mapping::<Round2Package>(round2_packages)?;
-    let (secret, round1_of_part2) = secret_package
-        .once
-        .take()
-        .ok_or(Error::SecretPackageReused)?;
+    let round2_packages = scrubbed(|| from_mapping::<Round2Package>(round2_packages))?;
+    let secret = secret_package.once.take().map_err(Error::SecretPackage)?;
     // The crate demands it and does not see it.
-    if round1_packages != round1_of_part2 {
+    if round1_packages != secret_package.round1_packages {
         return Err(Error::from(frost::Error::IncorrectPackage).into());
     }
-    let result = py.detach(move || dkg::part3(&secret, &round1_packages, &round2_packages));
-    let (key_package, public) = result.map_err(Error::from)?;
+    let (key_package, public) = detached(py, move || {
+        let (key_package, public) = dkg::part3(&secret, &round1_packages, &round2_packages)?;
+        Ok::<_, Error>((Secret::new(key_package), public))
+    })?;
     Ok((KeyPackage(key_package), PublicKeyPackage(public)))
 }

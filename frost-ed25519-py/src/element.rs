@@ -37,6 +37,7 @@ impl VerifyingKey {
 
 impl Wire for frost::VerifyingKey {
     const NAME: &'static str = "VerifyingKey";
+    const OBJECT: bool = false;
 
     fn encode(&self) -> Result<Vec<u8>, frost::Error> {
         self.serialize()
@@ -77,6 +78,7 @@ impl VerifyingShare {
 
 impl Wire for frost::keys::VerifyingShare {
     const NAME: &'static str = "VerifyingShare";
+    const OBJECT: bool = false;
 
     fn encode(&self) -> Result<Vec<u8>, frost::Error> {
         self.serialize()

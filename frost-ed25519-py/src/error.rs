@@ -7,17 +7,17 @@
 use frost_ed25519 as frost;
 use pyo3::{exceptions::PyImportError, prelude::*, types::PyType};
 
-use crate::identifier::Identifier;
+use crate::{identifier::Identifier, once::Refusal};
 
 /// A failure of this library.
 #[derive(Debug)]
 pub enum Error {
     /// The crate refused.
     Frost(frost::Error),
-    /// Signing nonces were offered a second time.
-    NonceReused,
-    /// A secret package of the key generation was offered a second time.
-    SecretPackageReused,
+    /// Signing nonces cannot be used, or not any more.
+    Nonces(Refusal),
+    /// A secret package of the key generation cannot be used, or not any more.
+    SecretPackage(Refusal),
     /// An integer is no identifier, or an identifier is no small integer.
     IdentifierOutOfRange,
     /// `max_signers` does not fit the crate's 16 bits.
@@ -59,8 +59,10 @@ impl Error {
         use frost::{FieldError, GroupError};
         use frost_ed25519::Error as F;
         match self {
-            Self::NonceReused => "NonceReused",
-            Self::SecretPackageReused => "SecretPackageReused",
+            Self::Nonces(Refusal::Used) => "NonceReused",
+            Self::Nonces(Refusal::Forked) => "ForkedNonces",
+            Self::SecretPackage(Refusal::Used) => "SecretPackageReused",
+            Self::SecretPackage(Refusal::Forked) => "ForkedSecretPackage",
             Self::IdentifierOutOfRange => "IdentifierOutOfRange",
             Self::MaxSignersOutOfRange => "InvalidMaxSigners",
             Self::MinSignersOutOfRange => "InvalidMinSigners",
@@ -111,8 +113,16 @@ impl Error {
     fn message(&self) -> String {
         use frost_ed25519::Error as F;
         match self {
-            Self::NonceReused => "These signing nonces were used before.".to_owned(),
-            Self::SecretPackageReused => "This secret package was used before.".to_owned(),
+            Self::Nonces(Refusal::Used) => "These signing nonces were used before.".to_owned(),
+            Self::Nonces(Refusal::Forked) => {
+                "These signing nonces belong to the process that made them, not to its forks."
+                    .to_owned()
+            }
+            Self::SecretPackage(Refusal::Used) => "This secret package was used before.".to_owned(),
+            Self::SecretPackage(Refusal::Forked) => {
+                "This secret package belongs to the process that made it, not to its forks."
+                    .to_owned()
+            }
             Self::IdentifierOutOfRange => {
                 "The integer form of an identifier is 1 to 65535.".to_owned()
             }

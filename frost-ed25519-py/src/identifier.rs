@@ -69,6 +69,7 @@ impl Identifier {
 
 impl Wire for frost::Identifier {
     const NAME: &'static str = "Identifier";
+    const OBJECT: bool = false;
 
     fn encode(&self) -> Result<Vec<u8>, frost::Error> {
         Ok(self.serialize())

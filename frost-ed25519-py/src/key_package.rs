@@ -7,6 +7,7 @@ use crate::{
     element::{VerifyingKey, VerifyingShare},
     error::Error,
     identifier::Identifier,
+    secret::{Secret, detached},
     secret_share::SecretShare,
     wire::Wire,
 };
@@ -17,7 +18,7 @@ type Inner = frost::keys::KeyPackage;
 ///
 /// Secret. `serialize` and `to_json` contain the share; nothing else shows it.
 #[pyclass(frozen, module = "frost_ed25519.keys")]
-pub struct KeyPackage(pub Inner);
+pub struct KeyPackage(pub Secret<Inner>);
 
 #[pymethods]
 impl KeyPackage {
@@ -29,8 +30,10 @@ impl KeyPackage {
         py: Python<'_>,
         secret_share: &SecretShare,
     ) -> Result<Self, Error> {
-        let package = py.detach(|| Inner::try_from(secret_share.0.clone()))?;
-        Ok(Self(package))
+        detached(py, || {
+            let package = Inner::try_from((*secret_share.0).clone())?;
+            Ok(Self(Secret::new(package)))
+        })
     }
 
     /// Whose key package it is.
@@ -85,5 +88,5 @@ impl Wire for Inner {
     }
 }
 
-crate::wire::wire_methods!(KeyPackage, frost_ed25519::keys::KeyPackage);
+crate::wire::secret_methods!(KeyPackage, frost_ed25519::keys::KeyPackage);
 crate::secret::no_copies!(KeyPackage);

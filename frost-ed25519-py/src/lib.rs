@@ -18,6 +18,7 @@ mod round1;
 mod round2;
 mod secret;
 mod secret_share;
+mod shape;
 mod signature;
 mod signers;
 mod signing_key;

@@ -13,13 +13,15 @@ use crate::{
     key_package::KeyPackage,
     mapping::Wraps,
     once::Once,
+    secret::{Secret, detached},
     wire::{self, Wire},
 };
 
 type Commitments = frost::round1::SigningCommitments;
 
 /// A participant's nonces for one signature. Using them twice would reveal the
-/// signing share, so they can be used once and cannot be stored.
+/// signing share, so they can be used once, by the process that made them, and
+/// cannot be stored.
 ///
 /// Secret.
 #[pyclass(frozen, module = "frost_ed25519.round1")]
@@ -35,7 +37,7 @@ impl SigningNonces {
     pub fn new(nonces: frost::round1::SigningNonces) -> Self {
         let commitments = *nonces.commitments();
         Self {
-            once: Once::new(nonces),
+            once: Once::new(Secret::new(nonces)),
             commitments,
         }
     }
@@ -49,7 +51,7 @@ impl SigningNonces {
         SigningCommitments(self.commitments)
     }
 
-    /// Whether they have been used.
+    /// Whether they have been used, or belong to another process.
     #[getter]
     fn consumed(&self) -> bool {
         self.once.is_taken()
@@ -141,7 +143,9 @@ crate::wire::public_methods!(
 /// The nonces stay with the participant; the commitments go to the coordinator.
 #[pyfunction]
 pub fn commit(py: Python<'_>, key_package: &KeyPackage) -> (SigningNonces, SigningCommitments) {
-    let (nonces, commitments) =
-        py.detach(|| frost::round1::commit(key_package.0.signing_share(), &mut OsRng));
-    (SigningNonces::new(nonces), SigningCommitments(commitments))
+    detached(py, || {
+        let (nonces, commitments) =
+            frost::round1::commit(key_package.0.signing_share(), &mut OsRng);
+        (SigningNonces::new(nonces), SigningCommitments(commitments))
+    })
 }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::{
     element::repr, error::Error, key_package::KeyPackage, mapping::Wraps, round1::SigningNonces,
-    signing_package::SigningPackage, wire::Wire,
+    secret::detached, signing_package::SigningPackage, wire::Wire,
 };
 
 type Inner = frost::round2::SignatureShare;
@@ -55,7 +55,7 @@ crate::wire::public_methods!(SignatureShare, frost_ed25519::round2::SignatureSha
 /// Make this participant's signature share (RFC 9591, section 5.2).
 ///
 /// The nonces are gone before anything is computed, whatever comes of it; a
-/// second use raises `NonceReused`.
+/// second use raises `NonceReused`, one in a fork `ForkedNonces`.
 #[pyfunction]
 pub fn sign(
     py: Python<'_>,
@@ -63,8 +63,9 @@ pub fn sign(
     nonces: &SigningNonces,
     key_package: &KeyPackage,
 ) -> Result<SignatureShare, Error> {
-    let nonces = nonces.once.take().ok_or(Error::NonceReused)?;
-    let share =
-        py.detach(move || frost::round2::sign(&signing_package.0, &nonces, &key_package.0))?;
+    let nonces = nonces.once.take().map_err(Error::Nonces)?;
+    let share = detached(py, || {
+        frost::round2::sign(&signing_package.0, &nonces, &key_package.0)
+    })?;
     Ok(SignatureShare(share))
 }

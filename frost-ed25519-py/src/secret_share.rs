@@ -8,6 +8,7 @@ use crate::{
     element::{VerifyingKey, VerifyingShare},
     error::Error,
     identifier::Identifier,
+    secret::{Secret, detached},
     wire::Wire,
 };
 
@@ -17,7 +18,7 @@ type Inner = frost::keys::SecretShare;
 ///
 /// Secret. `serialize` and `to_json` contain the share.
 #[pyclass(frozen, module = "frost_ed25519.keys")]
-pub struct SecretShare(pub Inner);
+pub struct SecretShare(pub Secret<Inner>);
 
 #[pymethods]
 impl SecretShare {
@@ -36,7 +37,7 @@ impl SecretShare {
     /// Check the share against the commitment (RFC 9591, appendix C.2,
     /// `vss_verify`); `InvalidSecretShare` if it does not fit.
     fn verify(&self, py: Python<'_>) -> Result<(VerifyingShare, VerifyingKey), Error> {
-        let (share, key) = py.detach(|| self.0.verify())?;
+        let (share, key) = detached(py, || self.0.verify())?;
         Ok((VerifyingShare(share), VerifyingKey(key)))
     }
 
@@ -61,5 +62,5 @@ impl Wire for Inner {
     }
 }
 
-crate::wire::wire_methods!(SecretShare, frost_ed25519::keys::SecretShare);
+crate::wire::secret_methods!(SecretShare, frost_ed25519::keys::SecretShare);
 crate::secret::no_copies!(SecretShare);

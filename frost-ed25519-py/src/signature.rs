@@ -27,6 +27,7 @@ impl Signature {
 
 impl Wire for frost::Signature {
     const NAME: &'static str = "Signature";
+    const OBJECT: bool = false;
 
     fn encode(&self) -> Result<Vec<u8>, frost::Error> {
         self.serialize()

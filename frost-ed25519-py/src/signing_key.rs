@@ -6,15 +6,18 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyType},
 };
-use zeroize::Zeroizing;
 
-use crate::{element::VerifyingKey, error::Error};
+use crate::{
+    element::VerifyingKey,
+    error::Error,
+    secret::{Secret, detached, scrubbed},
+};
 
 /// A whole private key, held only to be split. It cannot be read back.
 ///
 /// Secret.
 #[pyclass(frozen, module = "frost_ed25519")]
-pub struct SigningKey(pub frost::SigningKey);
+pub struct SigningKey(pub Secret<frost::SigningKey>);
 
 #[pymethods]
 impl SigningKey {
@@ -22,7 +25,10 @@ impl SigningKey {
     #[classmethod]
     #[pyo3(signature = (data, /))]
     fn deserialize(_class: &Bound<'_, PyType>, data: &Bound<'_, PyBytes>) -> Result<Self, Error> {
-        Ok(Self(frost::SigningKey::deserialize(data.as_bytes())?))
+        scrubbed(|| {
+            let key = frost::SigningKey::deserialize(data.as_bytes())?;
+            Ok(Self(Secret::new(key)))
+        })
     }
 
     /// Read an RFC 8032 private key, the 32-byte seed of ordinary Ed25519 keys.
@@ -38,17 +44,18 @@ impl SigningKey {
             .as_bytes()
             .try_into()
             .map_err(|_| frost::Error::MalformedSigningKey)?;
-        let seed = Zeroizing::new(*seed);
-        // Hashing, clamping and the reduction are ed25519-dalek's, which wipes
-        // its own copy when dropped.
-        let expanded = ExpandedSecretKey::from(&*seed);
-        Ok(Self(frost::SigningKey::from_scalar(expanded.scalar)?))
+        scrubbed(|| {
+            // Hashing, clamping and the reduction are ed25519-dalek's.
+            let expanded = ExpandedSecretKey::from(seed);
+            let key = frost::SigningKey::from_scalar(expanded.scalar)?;
+            Ok(Self(Secret::new(key)))
+        })
     }
 
     /// The public key.
     #[getter]
     fn verifying_key(&self, py: Python<'_>) -> VerifyingKey {
-        VerifyingKey(py.detach(|| frost::VerifyingKey::from(&self.0)))
+        VerifyingKey(detached(py, || frost::VerifyingKey::from(&*self.0)))
     }
 
     fn __repr__(&self) -> &'static str {

@@ -56,7 +56,7 @@ pub mod vectors {
 
     use super::{LENGTH, Script, frost};
     use crate::{
-        dealer,
+        dealer::{Dealt, optional_identifiers},
         dkg::{self, Round1Package, Round1SecretPackage},
         element::VerifyingKey,
         error::Error,
@@ -64,7 +64,7 @@ pub mod vectors {
         key_package::KeyPackage,
         public_key_package::PublicKeyPackage,
         round1::{SigningCommitments, SigningNonces},
-        signers::{Count, identifier_list},
+        signers::Count,
         signing_key::SigningKey,
         signing_package::SigningPackage,
     };
@@ -89,7 +89,7 @@ pub mod vectors {
         py: Python<'py>,
         nonces: &SigningNonces,
     ) -> Result<(Bound<'py, PyBytes>, Bound<'py, PyBytes>), Error> {
-        let nonces = nonces.once.take().ok_or(Error::NonceReused)?;
+        let nonces = nonces.once.take().map_err(Error::Nonces)?;
         Ok((
             PyBytes::new(py, &nonces.hiding().serialize()),
             PyBytes::new(py, &nonces.binding().serialize()),
@@ -104,20 +104,18 @@ pub mod vectors {
         signing_key: &SigningKey,
         max_signers: Count,
         coefficients: Vec<[u8; LENGTH]>,
-        #[pyo3(from_py_with = dealer::optional_identifiers)] identifiers: Option<
-            Vec<frost::Identifier>,
-        >,
+        #[pyo3(from_py_with = optional_identifiers)] identifiers: Option<Vec<frost::Identifier>>,
     ) -> PyResult<(Bound<'py, PyDict>, PublicKeyPackage)> {
         let min_signers =
             u16::try_from(coefficients.len() + 1).map_err(|_| Error::MinSignersOutOfRange)?;
-        let dealt = frost::keys::split(
+        Dealt::split(
             &signing_key.0,
             max_signers.max_signers()?,
             min_signers,
-            identifier_list(&identifiers),
+            &identifiers,
             &mut Script::of_scalars(&coefficients),
-        );
-        dealer::to_python(py, dealt.map_err(Error::from)?)
+        )?
+        .into_python(py)
     }
 
     /// Part 1 with the given polynomial and the given nonce of the proof.

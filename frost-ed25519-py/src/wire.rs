@@ -4,7 +4,7 @@ use frost_ed25519 as frost;
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-use crate::error::Error;
+use crate::{error::Error, shape::Object};
 
 /// The number of bytes of an encoded group element (RFC 9591, section 6.1).
 const ELEMENT_LENGTH: usize = 32;
@@ -13,6 +13,9 @@ const ELEMENT_LENGTH: usize = 32;
 pub trait Wire: Serialize + DeserializeOwned {
     /// The Python name of the type.
     const NAME: &'static str;
+
+    /// Whether the JSON form is an object.
+    const OBJECT: bool = true;
 
     /// The crate's byte form.
     fn encode(&self) -> Result<Vec<u8>, frost::Error>;
@@ -58,6 +61,9 @@ pub fn to_json<T: Wire>(value: &T) -> Result<Zeroizing<String>, Error> {
 /// Read a JSON form.
 pub fn from_json<T: Wire>(text: &str) -> Result<T, Error> {
     let value: T = parse(text, T::NAME)?;
+    if T::OBJECT {
+        parse::<Object>(text, T::NAME)?;
+    }
     value.check_json(text)?;
     value.check()?;
     Ok(value)
@@ -83,9 +89,10 @@ pub fn element(bytes: &[u8]) -> Result<&[u8], Error> {
     }
 }
 
-/// `serialize`, `deserialize`, `to_json` and `from_json`.
+/// `serialize`, `deserialize`, `to_json` and `from_json` of a class that has what
+/// `$wrap` makes of the crate's type.
 macro_rules! wire_methods {
-    ($class:ident, $inner:ty) => {
+    ($class:ident, $inner:ty, $wrap:expr) => {
         #[pyo3::pymethods]
         impl $class {
             /// The crate's byte form.
@@ -93,7 +100,7 @@ macro_rules! wire_methods {
                 &self,
                 py: pyo3::Python<'py>,
             ) -> Result<pyo3::Bound<'py, pyo3::types::PyBytes>, $crate::error::Error> {
-                let bytes = $crate::wire::to_bytes(&self.0)?;
+                let bytes = $crate::secret::scrubbed(|| $crate::wire::to_bytes::<$inner>(&self.0))?;
                 Ok(pyo3::types::PyBytes::new(py, &bytes))
             }
 
@@ -105,7 +112,7 @@ macro_rules! wire_methods {
                 py: pyo3::Python<'_>,
                 data: &[u8],
             ) -> Result<Self, $crate::error::Error> {
-                py.detach(|| $crate::wire::from_bytes::<$inner>(data))
+                $crate::secret::detached(py, || $crate::wire::from_bytes::<$inner>(data).map($wrap))
                     .map(Self)
             }
 
@@ -116,7 +123,7 @@ macro_rules! wire_methods {
                 &self,
                 py: pyo3::Python<'py>,
             ) -> Result<pyo3::Bound<'py, pyo3::types::PyString>, $crate::error::Error> {
-                let text = $crate::wire::to_json(&self.0)?;
+                let text = $crate::secret::scrubbed(|| $crate::wire::to_json::<$inner>(&self.0))?;
                 Ok(pyo3::types::PyString::new(py, &text))
             }
 
@@ -128,7 +135,7 @@ macro_rules! wire_methods {
                 py: pyo3::Python<'_>,
                 text: &str,
             ) -> Result<Self, $crate::error::Error> {
-                py.detach(|| $crate::wire::from_json::<$inner>(text))
+                $crate::secret::detached(py, || $crate::wire::from_json::<$inner>(text).map($wrap))
                     .map(Self)
             }
         }
@@ -136,10 +143,18 @@ macro_rules! wire_methods {
 }
 pub(crate) use wire_methods;
 
+/// `wire_methods` of a secret value.
+macro_rules! secret_methods {
+    ($class:ident, $inner:ty) => {
+        $crate::wire::wire_methods!($class, $inner, $crate::secret::Secret::new);
+    };
+}
+pub(crate) use secret_methods;
+
 /// `wire_methods`, and pickling by way of the byte form. For public values only.
 macro_rules! public_methods {
     ($class:ident, $inner:ty) => {
-        $crate::wire::wire_methods!($class, $inner);
+        $crate::wire::wire_methods!($class, $inner, std::convert::identity);
 
         #[pyo3::pymethods]
         impl $class {

@@ -325,6 +325,8 @@ def test_a_key_package_must_fit_together() -> None:
     for min_signers in (0, 1):
         with pytest.raises(InvalidMinSigners):
             KeyPackage.from_json(json.dumps(mine | {"min_signers": min_signers}))
+        with pytest.raises(InvalidMinSigners):
+            KeyPackage.deserialize(key.serialize()[:-1] + bytes([min_signers]))
 
 
 def test_a_dealt_share_must_fit_its_commitment() -> None:
@@ -337,6 +339,21 @@ def test_a_dealt_share_must_fit_its_commitment() -> None:
                 check()
             assert caught.value.culprits == []
             assert "Culprits" not in str(caught.value)
+
+
+def positional(value: Any, path: tuple[str, ...]) -> Any:
+    """Put the values of the object at a path in an array, in their order."""
+    if not path:
+        return list(value.values())
+    return value | {path[0]: positional(value[path[0]], path[1:])}
+
+
+def objects(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Give the paths of all objects in a value."""
+    if isinstance(value, dict):
+        yield path
+        for name, part in value.items():
+            yield from objects(part, (*path, name))
 
 
 # Every class with the two encodings, and one of each.
@@ -479,6 +496,19 @@ def test_damaged_json(sample: Any, data: st.DataObject) -> None:
         survives_json(type(sample), json.dumps({k: v for k, v in value.items() if k != name}))
         with pytest.raises(DeserializationError):
             type(sample).from_json(json.dumps(value | {"more": 1}))
+
+
+@samples
+def test_json_objects_have_names(sample: Any) -> None:
+    value = json.loads(sample.to_json())
+    assert isinstance(value, dict) == sample.to_json().startswith("{")
+    for path in objects(value):
+        with pytest.raises(DeserializationError):
+            type(sample).from_json(json.dumps(positional(value, path)))
+    wrong: list[Any] = [[], {}, [value], [list(value)], [[[value]]]]
+    for wrapped in wrong:
+        with pytest.raises(FrostError):
+            type(sample).from_json(json.dumps(wrapped))
 
 
 @samples

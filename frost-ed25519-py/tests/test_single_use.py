@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -247,3 +250,78 @@ def test_part3_refuses_and_is_used_up() -> None:
         with pytest.raises(IncorrectPackage):
             dkg.part3(kept, wrong, received)
         assert kept.consumed
+
+
+FORKS = """
+import os, sys, traceback
+from frost_ed25519 import SigningPackage, round1, round2
+from frost_ed25519.exceptions import AlreadyConsumed, ForkedNonces, ForkedSecretPackage
+from frost_ed25519.keys import KeyPackage, dkg, generate_with_dealer
+
+def in_fork(action):
+    child = os.fork()
+    if not child:
+        try:
+            action()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+def refused(kind, action):
+    for _ in range(2):
+        try:
+            action()
+        except kind as error:
+            assert isinstance(error, AlreadyConsumed)
+            assert "belong" in str(error) and "process" in str(error)
+        else:
+            raise AssertionError("not refused")
+
+shares, public = generate_with_dealer(2, 2)
+one, two = (KeyPackage.from_secret_share(share) for share in shares.values())
+nonces1, commitments1 = round1.commit(one)
+nonces2, commitments2 = round1.commit(two)
+packages = [SigningPackage({1: commitments1, 2: commitments2}, bytes([n])) for n in range(3)]
+secret1, broadcast1 = dkg.part1(1, 2, 2)
+secret2, broadcast2 = dkg.part1(2, 2, 2)
+
+def child():
+    assert nonces1.consumed and secret1.consumed
+    refused(ForkedNonces, lambda: round2.sign(package, nonces1, one))
+    refused(ForkedSecretPackage, lambda: dkg.part2(secret1, {2: broadcast2}))
+    assert nonces1.commitments == commitments1
+    # What the child makes is its own.
+    mine, own = round1.commit(one)
+    round2.sign(SigningPackage({1: own, 2: commitments2}, b""), mine, one)
+    fresh, _ = dkg.part1(1, 2, 2)
+    dkg.part2(fresh, {2: broadcast2})
+    in_fork(lambda: refused(ForkedNonces, lambda: round2.sign(package, nonces1, one)))
+
+for package in packages:
+    in_fork(child)
+assert not nonces1.consumed and not secret1.consumed
+kept, sent = dkg.part2(secret1, {2: broadcast2})
+_, received = dkg.part2(secret2, {1: broadcast1})
+(received,) = received.values()
+in_fork(lambda: refused(
+    ForkedSecretPackage, lambda: dkg.part3(kept, {2: broadcast2}, {2: received})
+))
+dkg.part3(kept, {2: broadcast2}, {2: received})
+round2.sign(packages[0], nonces1, one)
+
+def child_of_used():
+    refused(ForkedNonces, lambda: round2.sign(packages[1], nonces1, one))
+
+in_fork(child_of_used)
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
+def test_forks_cannot_use_them() -> None:
+    command = [sys.executable, "-W", "error", "-c", FORKS]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "done\n", "")

@@ -10,6 +10,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from frost_sidecar_audit_worm import Report
@@ -107,7 +108,7 @@ def _as_table(report: Report) -> Table:
     }
     for name, value in rows.items():
         if value is not None:
-            table.add_row(name, str(value))
+            table.add_row(name, Text(_printable(str(value))))  # Text: what looks like markup is none
     return table
 
 
@@ -117,8 +118,13 @@ def _line(body: bytes) -> str:
     inner = values.pop("record", None)
     if isinstance(inner, dict):
         values |= inner
-    return "  ".join(f"{name}={_plain(value)}" for name, value in values.items() if value not in (None, [], ""))
+    return "  ".join(f"{_plain(name)}={_plain(value)}" for name, value in values.items() if value not in (None, [], ""))
 
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() and " " not in value else json.dumps(value)
+
+
+def _printable(text: str) -> str:
+    """``text``, in JSON's escapes where a terminal would obey it."""
+    return text if text.isprintable() else json.dumps(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,14 @@ def serve(
     """Serve /sign, /healthz and /metrics on a Unix socket until SIGTERM or SIGINT."""
     settings = Config.load(config)
     logs.configure(settings.log.level)
+    raise_descriptor_limit()
     anyio.run(_serve, settings, backend_options={"use_uvloop": True})
+
+
+def raise_descriptor_limit() -> None:
+    """Use as many file descriptors as the system allows: a connection takes one, and without one we reach nobody."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(settings: Config) -> None:

@@ -26,6 +26,8 @@ log = get_logger("frost_sidecar.signer.access")
 
 AUTHENTICATOR_SECONDS = 1.0
 """Deadline of one authenticator's answer."""
+_PURGE = 256
+"""Most expired tokens forgotten at one call, so that none pays for all."""
 MAX_CLAIM_LENGTH = 256
 """Longest ``sub`` and ``jti``: both are kept in memory."""
 
@@ -132,7 +134,9 @@ class _SeenTokens:
         self._by_expiry: list[tuple[float, tuple[str, str]]] = []
 
     def add(self, name: tuple[str, str], expires: float, now: float) -> None:
-        while self._by_expiry and self._by_expiry[0][0] < now:
+        for _ in range(_PURGE):
+            if not self._by_expiry or self._by_expiry[0][0] >= now:
+                break
             self._names.discard(heapq.heappop(self._by_expiry)[1])
         if name in self._names:
             raise Unauthenticated("the token was used before")

@@ -62,7 +62,7 @@ class ClientRules(Struct, frozen=True, forbid_unknown_fields=True):
     """Which certificates may call."""
 
     names: tuple[CertificateName, ...] = ()
-    """Names of which the certificate must carry one; empty: any certificate of the authority."""
+    """Names of which the certificate must carry one. Required, but under ``dev``: then any of the authority's may."""
 
 
 class NodeLimits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +103,10 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
             parse_address(self.metrics_bind, path="metrics_bind")
         if not self.keys:
             raise ConfigError("at least one key is needed", path="keys")
+        if not self.clients.names and not self.dev:
+            raise ConfigError(
+                'say which certificates may call, as in ["DNS:coordinator.example"]', path="clients.names"
+            )
 
     def share_path(self, key: str) -> Path:
         """The file of the key's share, absolute."""

@@ -17,6 +17,7 @@ from frost_sidecar.errors import MalformedRequest, StaleEpoch, TooManyClients, U
 from frost_sidecar.model import MAX_MESSAGE_BYTES
 from frost_sidecar.signer.nonces import NonceStore
 from frost_sidecar.wire import (
+    MAX_LISTED,
     PROTOCOL,
     Commitment,
     CommitmentsAnswer,
@@ -84,13 +85,15 @@ class SignerNode:
         Raises:
             UnknownKey: no share of that key is here.
             StaleEpoch: the commitments are of another life of this process.
-            MalformedRequest: two sessions have one name.
+            MalformedRequest: two sessions have one name, or all together list too many commitments.
         """
         share = self._share(request.key)
         if request.epoch != self.nonces.epoch:
             raise StaleEpoch("these commitments are of another epoch of this signer; fetch new ones")
         if len({session.session for session in request.sessions}) != len(request.sessions):
             raise MalformedRequest("two sessions of the request have the same name")
+        if sum(len(session.commitments) for session in request.sessions) > MAX_LISTED:
+            raise MalformedRequest(f"the sessions of a request list at most {MAX_LISTED} commitments together")
         results = [self._result(client, request.key, share, session) for session in request.sessions]
         return SharesAnswer(
             identifier=int(share.identifier),
@@ -113,7 +116,7 @@ class SignerNode:
 
     def _sign(self, client: str, key: str, share: KeyPackage, session: Session) -> bytes:
         try:
-            message, others, mine = _read(session, share)
+            message, others, mine = _read(session, share, lambda name: self.nonces.holds(client, key, name))
             issued = self.nonces.take(client, key, mine.id, _points(mine))
         except ValueError:
             raise SessionRefused("malformed") from None
@@ -135,11 +138,15 @@ class SignerNode:
             return []
 
 
-def _read(session: Session, share: KeyPackage) -> tuple[bytes, dict[int, round1.SigningCommitments], Commitment]:
+def _read(
+    session: Session, share: KeyPackage, holds: Callable[[str], bool]
+) -> tuple[bytes, dict[int, round1.SigningCommitments], Commitment]:
     """The session's message, the other participants' commitments, checked, and our own, to be compared.
 
+    ``holds`` says whether we have a commitment of that name: without it nothing dear is checked.
+
     Raises:
-        SessionRefused: this signer is not a participant.
+        SessionRefused: this signer is not a participant, or does not know its commitment.
         ValueError: anything in it is not as the protocol says.
     """
     own = int(share.identifier)
@@ -152,6 +159,8 @@ def _read(session: Session, share: KeyPackage) -> tuple[bytes, dict[int, round1.
     if len(message) > MAX_MESSAGE_BYTES:
         raise ValueError("the message is too long")
     mine = participants.pop(own)
+    if not holds(mine.id):
+        raise SessionRefused("unknown-commitment")
     # The crate takes a point only in its one encoding, in the prime-order group, and not the identity.
     others = {identifier: round1.SigningCommitments(*_points(each)) for identifier, each in participants.items()}
     return message, others, mine

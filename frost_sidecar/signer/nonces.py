@@ -21,6 +21,9 @@ from frost_sidecar.errors import TooManyClients
 from frost_sidecar.metrics import SignerMetrics
 from frost_sidecar.wire import Commitment
 
+_SUBJECTS = 8
+"""Clients of one certificate name: token subjects are the client's own choice and must not take all places."""
+
 Points = tuple[bytes, bytes]
 """The two encoded points of a commitment: hiding, binding."""
 
@@ -89,6 +92,13 @@ class NonceStore:
             for name, issued in fresh.items()
         ]
 
+    def holds(self, client: str, key: str, name: str) -> bool:
+        """Whether :meth:`take` could find this commitment now: a cheap look before dear checks. Removes nothing."""
+        with self._lock:
+            stock = self._stock.get(client)
+            issued = stock.get(name) if stock else None
+            return issued is not None and issued.key == key
+
     def take(self, client: str, key: str, name: str, points: Points) -> Issued | None:
         """Remove and return what was issued to ``client`` for ``key`` as ``name``; None where there is no such thing.
 
@@ -122,13 +132,20 @@ class NonceStore:
         stock = self._stock.get(client)
         if stock is not None:
             return stock
-        if len(self._stock) >= self._clients:
-            self._expire()
-            idle = [each for each, theirs in self._stock.items() if not theirs]
-            if not idle:
-                raise TooManyClients(f"{self._clients} clients hold commitments already")
-            del self._stock[idle[0]]
+        certificate = client.partition(" ")[0]
+        kin = [each for each in self._stock if each.partition(" ")[0] == certificate]
+        if len(kin) >= _SUBJECTS:
+            self._make_place(kin, f"{_SUBJECTS} subjects of this certificate hold commitments already")
+        elif len(self._stock) >= self._clients:
+            self._make_place(list(self._stock), f"{self._clients} clients hold commitments already")
         return self._stock.setdefault(client, OrderedDict())
+
+    def _make_place(self, among: list[str], refusal: str) -> None:
+        self._expire()
+        idle = next((each for each in among if not self._stock[each]), None)
+        if idle is None:
+            raise TooManyClients(refusal)
+        del self._stock[idle]
 
     def _expire(self) -> None:
         """All commitments live equally long, so in each client's order of issue the expired ones stand in front."""

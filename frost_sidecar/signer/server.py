@@ -9,7 +9,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 from aiohttp import hdrs, web
@@ -26,14 +26,20 @@ from frost_sidecar.problem import CONTENT_TYPE
 from frost_sidecar.signer.access import Gate
 from frost_sidecar.signer.config import NodeConfig, parse_address
 from frost_sidecar.signer.keystore import load_shares
-from frost_sidecar.signer.node import SignerNode
+from frost_sidecar.signer.node import OnUsed, SignerNode
 from frost_sidecar.signer.nonces import NonceStore
 from frost_sidecar.signer.service import STATUSES, SignerService
 from frost_sidecar.wire import COMMITMENTS_PATH, INFO_PATH, SHARES_PATH
 
 log = get_logger("frost_sidecar.signer.server")
 
-NodeFactory = Callable[[str, Mapping[str, KeyPackage], NonceStore], SignerNode]
+
+class NodeFactory(Protocol):
+    """Makes the node: :class:`SignerNode` or a subclass."""
+
+    def __call__(self, name: str, keys: Mapping[str, KeyPackage], nonces: NonceStore, *, on_used: OnUsed) -> SignerNode:
+        """The node for this process's keys and nonces."""
+
 
 _BEARER: Final = re.compile(r"Bearer ([A-Za-z0-9._~+/-]+=*)\Z")
 _SWEEP_SECONDS: Final = 15.0
@@ -78,7 +84,7 @@ async def serve(
             lifetime=config.limits.commitment_seconds,
         )
         shares = load_shares({key: config.share_path(key) for key in config.keys})
-        node = node_factory(config.name, shares, nonces)
+        node = node_factory(config.name, shares, nonces, on_used=_log_use)
         shell = _Shell(SignerService(node, Gate(config, authenticators, metrics), metrics), _limits(config))
         addresses: dict[str, str] = {}
         if config.metrics_bind is not None:
@@ -114,6 +120,11 @@ async def _entered(authenticator: Authenticator) -> AsyncIterator[Authenticator]
     finally:
         with anyio.move_on_after(_FAREWELL_SECONDS, shield=True):
             await authenticator.__aexit__(None, None, None)
+
+
+def _log_use(commitment: str, key: str, package: bytes) -> None:
+    """The signer's own trace of each share: the coordinator's audit log has the same hash."""
+    log.info("share", commitment=commitment, key=key, package_sha256=package.hex())
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
@@ -163,11 +174,11 @@ class _Shell:
     async def _protocol(self, exchange: Exchange) -> web.Response:
         request = exchange.request
         names = _certificate_names(request)
-        self._service.gate.certificate(names)  # before any of the body is read
-        body = await exchange.read_body()
-        status, answer = await self._service.handle(
-            request.path, _bearer(request), names, body, request_id=exchange.request_id
-        )
+        self._service.gate.certificate(names)
+        token = _bearer(request)
+        # Without the right certificate, or without any token, none of the body is read; the service refuses the latter.
+        body = await exchange.read_body() if token else b""
+        status, answer = await self._service.handle(request.path, token, names, body, request_id=exchange.request_id)
         return web.Response(
             status=status,
             body=answer,
@@ -187,7 +198,10 @@ class _Shell:
 def _certificate_names(request: web.Request) -> tuple[str, ...]:
     """The names in the peer's certificate; none once it is expired, which a kept-alive connection outlives."""
     tls = request.get_extra_info("ssl_object")
-    certificate = tls.getpeercert() if tls else None  # None: the client is gone already
+    try:
+        certificate = tls.getpeercert() if tls else None  # None: the client is gone already
+    except UnicodeDecodeError:  # a name that is no text names nobody
+        return ()
     if not certificate or ssl.cert_time_to_seconds(certificate["notAfter"]) <= time.time():
         return ()
     return tuple(f"{kind}:{name}" for kind, name in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI"})

@@ -128,7 +128,9 @@ class MemoryCluster:
                 self.reused.append(f"used twice by signer {identifier}: {name}")
             self._used.add(use)
 
-        config = NodeConfig.build({"name": f"signer-{identifier}", "plugins": {PLUGIN: {}}})
+        config = NodeConfig.build(
+            {"name": f"signer-{identifier}", "clients": {"names": _CERTIFICATE}, "plugins": {PLUGIN: {}}}
+        )
         node = SignerNode(config.name, {"default": self._shares[identifier]}, nonces, on_used=on_used)
         return SignerService(node, Gate(config, [(PLUGIN, self.tokens)], metrics), metrics)
 

@@ -17,6 +17,9 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtensionOID
 from frost_ed25519 import SigningPackage, aggregate, keys, round1, round2
 
 from frost_sidecar.encoding import b64decode, b64encode, b64url
@@ -142,6 +145,25 @@ class Rig:
     def certificate(self, *names: str) -> TlsFiles:
         return self.authority.issue("client-" + "-".join(names).replace("/", "_"), names)
 
+    def odd_certificate(self, name: str, names: x509.ExtensionType) -> TlsFiles:
+        """A certificate with subject alternative names that the testing kit's authority issues to nobody."""
+        files = self.authority.issue(name, ["never.test"])
+        usual = x509.load_pem_x509_certificate(files.cert.read_bytes())
+        builder = x509.CertificateBuilder(
+            usual.issuer,
+            usual.subject,
+            usual.public_key(),
+            usual.serial_number,
+            usual.not_valid_before_utc,
+            usual.not_valid_after_utc,
+        )
+        for each in usual.extensions:
+            odd = each.oid == ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+            builder = builder.add_extension(names if odd else each.value, critical=each.critical)
+        certificate = builder.sign(self.authority._key, hashes.SHA256())
+        files.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        return files
+
     def claims(self, body: bytes, **changes: Any) -> dict[str, Any]:
         self._tokens += 1
         now = int(self.clock())
@@ -252,6 +274,29 @@ class Client:
             session.request(method, f"https://{self.host}:{self.port}{path}", data=body, headers=given) as response,
         ):
             return Reply(response.status, dict(response.headers), await response.read())
+
+    @contextlib.asynccontextmanager
+    async def begin(self, head: str, *, tls: TlsFiles | None = None) -> AsyncIterator[asyncio.StreamReader]:
+        """Send the head of a request and nothing of its body; the stream has what the signer says meanwhile."""
+        context = self.client_context(tls or self.rig.certificate("coordinator.test"))
+        reader, writer = await asyncio.open_connection(self.host, self.port, ssl=context)
+        try:
+            writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+            await writer.drain()
+            yield reader
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    @staticmethod
+    async def read(reader: asyncio.StreamReader) -> Reply:
+        """An answer from a stream, soon: it must not wait for a body that does not come."""
+        async with asyncio.timeout(3):
+            status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines if line)
+            body = await reader.readexactly(int(headers["Content-Length"]))
+        return Reply(int(status.split()[1]), headers, body)
 
     async def commitments(self, count: int = 1) -> CommitmentsAnswer:
         reply = await self.send("POST", COMMITMENTS_PATH, {"key": "default", "count": count})

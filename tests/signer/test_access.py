@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -150,6 +151,22 @@ async def test_a_full_replay_cache_refuses_until_tokens_expire(rig: Rig) -> None
     assert (await rig.call(service, INFO_PATH)).status == 200
 
 
+def test_no_call_pays_for_forgetting_all_expired_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    popped: list[object] = []
+    real = heapq.heappop
+    monkeypatch.setattr("heapq.heappop", lambda heap: popped.append(None) or real(heap))  # type: ignore[func-returns-value]
+    seen = access._SeenTokens(1000)
+    for number in range(600):
+        seen.add(("i", str(number)), 10.0, 0.0)
+    left = []
+    for number in range(3):
+        seen.add(("j", str(number)), 30.0, 20.0)
+        left.append((len(popped), len(seen._names), len(seen._by_expiry)))
+    assert left == [(256, 345, 345), (512, 90, 90), (600, 3, 3)]
+    with pytest.raises(Unauthenticated):
+        seen.add(("j", "0"), 30.0, 20.0)
+
+
 @pytest.mark.parametrize("token", ["", None])
 async def test_no_token_is_refused(rig: Rig, token: str | None) -> None:
     status, _ = await rig.service().handle(INFO_PATH, token, ("DNS:coordinator.test",), b"")
@@ -184,10 +201,36 @@ async def test_the_certificate_must_carry_a_configured_name(rig: Rig, names: tup
 
 
 async def test_without_configured_names_any_named_certificate_may_call(rig: Rig) -> None:
-    service = rig.service(clients={})
+    service = rig.service(clients={}, dev=True)
     assert (await rig.call(service, INFO_PATH, names=("DNS:any.test",))).status == 200
     assert (await rig.call(service, INFO_PATH, names=())).status == 403
-    assert (await rig.call(service, INFO_PATH, names=("DNS:two names",))).status == 403
+
+
+NOBODY = (
+    "DNS:two names",
+    "DNS:a,DNS:b",
+    "DNS:caf\xe9.test",
+    "DNS:a\tb",
+    "DNS:a\nb",
+    "DNS:a\x7f",
+    "DNS:a\0",
+    "DNS:\u2028",
+)
+
+
+@pytest.mark.parametrize("name", NOBODY)
+async def test_a_name_that_is_not_plain_text_names_nobody(rig: Rig, name: str) -> None:
+    service = rig.service(clients={}, dev=True)
+    assert (await rig.call(service, INFO_PATH, names=(name,))).status == 403
+    assert service.gate.certificate((name, "DNS:any.test")) == "DNS:any.test"
+
+
+def test_the_order_of_names_in_a_certificate_does_not_matter(rig: Rig) -> None:
+    gate = rig.service(clients={}, dev=True).gate
+    assert gate.certificate(("URI:b://b", "DNS:c", "DNS:a")) == "DNS:a,DNS:c,URI:b://b"
+    assert gate.certificate(("DNS:a", "URI:b://b", "DNS:c")) == "DNS:a,DNS:c,URI:b://b"
+    chosen = rig.service(clients={"names": ["URI:b://b", "DNS:a"]}).gate
+    assert chosen.certificate(("DNS:a", "DNS:c", "URI:b://b")) == "URI:b://b"
 
 
 async def test_a_renewed_certificate_with_more_names_is_the_same_client(rig: Rig) -> None:

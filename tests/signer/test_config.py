@@ -14,9 +14,11 @@ from frost_sidecar.signer import NodeConfig
 from frost_sidecar.signer import config as module
 from frost_sidecar.signer.config import parse_address
 
+CLIENTS = {"names": ["DNS:coordinator.test"]}
+
 
 def test_the_defaults_are_the_documented_ones() -> None:
-    config = NodeConfig.build({"name": "signer-1"})
+    config = NodeConfig.build({"name": "signer-1", "clients": CLIENTS})
     limits = config.limits
     assert (limits.max_commitments_per_client, limits.max_clients, limits.commitment_seconds) == (2048, 64, 600.0)
     assert config.token.issuers == ("frost-coord",)
@@ -52,12 +54,19 @@ def test_the_example_in_the_documentation_is_read() -> None:
 )
 def test_wrong_values_are_refused_with_their_place(values: dict[str, Any], place: str) -> None:
     with pytest.raises(ConfigError, match=place.replace(".", r"\.")):
+        NodeConfig.build({"name": "signer-1", "clients": CLIENTS, **values})
+
+
+@pytest.mark.parametrize("values", [{}, {"clients": {}}, {"clients": {"names": []}}])
+def test_without_client_names_only_a_development_signer_starts(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"clients\.names: say which certificates may call"):
         NodeConfig.build({"name": "signer-1", **values})
+    assert NodeConfig.build({"name": "signer-1", "dev": True, **values}).clients.names == ()
 
 
 def test_a_name_is_needed() -> None:
-    with pytest.raises(ConfigError, match="name"):
-        NodeConfig.build({})
+    with pytest.raises(ConfigError, match="name: is missing"):
+        NodeConfig.build({"clients": CLIENTS})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +91,7 @@ def test_wrong_addresses_are_refused(text: str) -> None:
 
 def test_the_environment_of_a_coordinator_beside_it_does_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "signer.toml"
-    file.write_text('name = "signer-1"\n')
+    file.write_text('name = "signer-1"\nclients.names = ["DNS:coordinator.test"]\n')
     config = NodeConfig.load(
         file, {"FROST_SIDECAR_SOCKET": "/run/x.sock", "FROST_STATE": "/state", "LOG_LEVEL": "debug"}
     )
@@ -92,5 +101,5 @@ def test_the_environment_of_a_coordinator_beside_it_does_no_harm(tmp_path: Path)
 
 def test_paths_count_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "signer.toml"
-    file.write_text('name = "signer-1"\nstate = "state"\n[keys.mint]\nshare = "mint.json"\n')
+    file.write_text('name = "signer-1"\nstate = "state"\nclients.names = ["DNS:c"]\n[keys.mint]\nshare = "mint.json"\n')
     assert NodeConfig.load(file, {}).share_path("mint") == tmp_path / "state" / "mint.json"

@@ -14,6 +14,7 @@ from frost_sidecar.wire import COMMITMENTS_PATH, INFO_PATH, MAX_SESSIONS, SHARES
 if TYPE_CHECKING:
     from tests.signer.conftest import Rig, Server
 
+HEAD = f"POST {SHARES_PATH} HTTP/1.1\nHost: x\nContent-Length: 10\n"
 POINT = b64encode(bytes(32))
 COMMITMENT = {"id": "i", "hiding": POINT, "binding": POINT}
 SESSION: dict[str, Any] = {"session": "s", "msg": "", "commitments": {"1": COMMITMENT, "2": COMMITMENT}}
@@ -84,7 +85,7 @@ SHARES_BODIES = {
     "session name with a slash": _session(session="a/b"),
     "no message": json.dumps({**SHARES, "sessions": [{"session": "s", "commitments": {"1": COMMITMENT}}]}).encode(),
     "message a list": _session(msg=[]),
-    "message far too long": _session(msg="A" * 90_000),
+    "message far too long": _session(msg="A" * 87_389),
     "no commitments": _session(commitments={}),
     "commitments a list": _session(commitments=[COMMITMENT]),
     "too many commitments": _session(commitments={str(each): COMMITMENT for each in range(1, 257)}),
@@ -131,22 +132,69 @@ async def test_a_body_over_the_cap_is_refused(rig: Rig) -> None:
         await _still_signs(rig, server)
 
 
-async def test_compressed_bodies_are_refused(rig: Rig) -> None:
+@pytest.mark.parametrize("encoding", ["gzip", "identity", ""])
+async def test_compressed_bodies_are_refused(rig: Rig, encoding: str) -> None:
     async with rig.serving() as server:
-        headers = {"Content-Encoding": "gzip", "Authorization": "Bearer " + rig.token(b"")}
+        headers = {"Content-Encoding": encoding, "Authorization": "Bearer " + rig.token(b"")}
         reply = await server.send("POST", SHARES_PATH, b"\x1f\x8b", headers=headers)
         assert (reply.status, reply.slug) == (400, "malformed-request")
 
 
 async def test_a_body_that_does_not_come_is_given_up(rig: Rig) -> None:
     async with rig.serving(limits={"body_seconds": 0.05}) as server:
-        reader, writer = await asyncio.open_connection(
-            server.host, server.port, ssl=server.client_context(rig.certificate("coordinator.test"))
-        )
-        writer.write(b"POST /v1/shares HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
-        await writer.drain()
-        assert b" 400 " in await reader.readline()
-        writer.close()
+        async with server.begin(HEAD + "Authorization: Bearer x") as reader:
+            reply = await server.read(reader)
+            assert (reply.status, reply.slug) == (400, "malformed-request")
+        await _still_signs(rig, server)
+
+
+@pytest.mark.parametrize("headers", ["Content-Type: x", "Authorization: Basic x", "Authorization: bearer x"])
+async def test_without_a_bearer_token_no_body_is_waited_for(rig: Rig, headers: str) -> None:
+    async with rig.serving() as server, server.begin(HEAD + headers) as reader:
+        reply = await server.read(reader)
+        assert (reply.status, reply.slug) == (401, "unauthenticated")
+        assert reply.headers["WWW-Authenticate"] == "Bearer"
+        assert reply.json["request_id"] == reply.headers["X-Request-ID"]
+        metrics = (await server.send("GET", "/metrics", headers={})).body.decode()
+        assert 'frost_signer_refusals_total{reason="token"} 1.0' in metrics
+
+
+async def test_without_an_allowed_certificate_no_body_is_waited_for(rig: Rig) -> None:
+    async with (
+        rig.serving() as server,
+        server.begin(HEAD + "Authorization: Bearer x", tls=rig.certificate("another.test")) as reader,
+    ):
+        reply = await server.read(reader)
+        assert (reply.status, reply.slug, reply.json["outcome"]) == (403, "denied", "denied")
+        metrics = (await server.send("GET", "/metrics", headers={})).body.decode()
+        assert 'frost_signer_refusals_total{reason="certificate"} 1.0' in metrics
+
+
+async def test_a_body_that_is_announced_too_large_is_not_waited_for(rig: Rig) -> None:
+    async with rig.serving(limits={"max_body_bytes": 1024}) as server:
+        for length in (1025, 2**40):
+            head = HEAD.replace("10", str(length)) + "Authorization: Bearer x"
+            async with server.begin(head) as reader:
+                reply = await server.read(reader)
+                assert (reply.status, reply.slug) == (413, "too-large")
+        await _still_signs(rig, server)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 4096", "Transfer-Encoding: chunked"])
+async def test_bodies_that_are_being_read_have_so_much_room_together(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, length: str
+) -> None:
+    monkeypatch.setattr("frost_sidecar.listener._READING_BYTES", 4096)
+    head = HEAD.replace("Content-Length: 10", length) + "Authorization: Bearer x\nExpect: 100-continue"
+    async with rig.serving(limits={"max_body_bytes": 4096}) as server:
+        async with server.begin(head) as reader:
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+            reply = await server.send("POST", COMMITMENTS_PATH, {"key": "default", "count": 1})
+            assert (reply.status, reply.slug) == (503, "overloaded")
+            assert int(reply.headers["Retry-After"]) >= 1
+        async with asyncio.timeout(3):
+            while (await server.send("POST", COMMITMENTS_PATH, {"key": "default", "count": 1})).status != 200:
+                await asyncio.sleep(0.01)
         await _still_signs(rig, server)
 
 
@@ -176,6 +224,14 @@ async def test_an_unknown_path_in_memory_is_a_problem(rig: Rig) -> None:
 async def test_an_unknown_key_is_not_found(rig: Rig) -> None:
     reply = await rig.call(rig.service(), COMMITMENTS_PATH, {"key": "nobody", "count": 1})
     assert (reply.status, reply.slug) == (404, "unknown-key")
+
+
+async def test_one_certificate_has_places_for_eight_subjects(rig: Rig) -> None:
+    service = rig.service(clients={"names": ["DNS:coordinator.test", "DNS:other.test"]})
+    ask = {"key": "default", "count": 1}
+    statuses = [(await rig.call(service, COMMITMENTS_PATH, ask, sub=f"s{number}")).status for number in range(9)]
+    assert statuses == [200] * 8 + [503]
+    assert (await rig.call(service, COMMITMENTS_PATH, ask, names=("DNS:other.test",))).status == 200
 
 
 async def test_a_client_without_a_place_is_told_to_come_again(rig: Rig) -> None:

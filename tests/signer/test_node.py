@@ -16,7 +16,7 @@ from frost_sidecar.errors import MalformedRequest, StaleEpoch, UnknownKey
 from frost_sidecar.metrics import SignerMetrics, new_registry
 from frost_sidecar.model import MAX_MESSAGE_BYTES
 from frost_sidecar.signer import NonceStore, SignerNode
-from frost_sidecar.wire import Commitment, CommitmentsRequest, Session, SharesRequest
+from frost_sidecar.wire import MAX_LISTED, Commitment, CommitmentsRequest, Session, SharesRequest
 
 if TYPE_CHECKING:
     from tests.signer.conftest import Group
@@ -244,6 +244,60 @@ def test_two_sessions_of_one_name_refuse_the_whole_request(node: SignerNode, gro
     with pytest.raises(MalformedRequest):
         ask(node, *sessions)
     assert node.nonces.outstanding("c") == 2
+
+
+def test_all_sessions_together_list_so_many_commitments_and_no_more(node: SignerNode, group: Group) -> None:
+    mine = issue(node)
+    session, _ = group.session(mine)
+    full = {str(number): session.commitments["2"] for number in range(2, 257)}
+    sessions = [Session(f"w{number}", session.msg, full) for number in range(16)]
+    rest = {name: full[name] for name in list(full)[: MAX_LISTED - 16 * 255]}
+    sessions.append(Session("rest", session.msg, rest))
+    assert ask(node, *sessions) == ["not-a-participant"] * 17
+    sessions[-1] = Session("rest", session.msg, {"1": mine, **rest})
+    with pytest.raises(MalformedRequest, match="4096 commitments"):
+        ask(node, *sessions)
+    assert ask(node, session) == ["ok"]
+
+
+def test_who_has_no_commitment_gets_no_points_decoded(
+    node: SignerNode, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = issue(node)
+    session, _ = group.session(mine)
+    bad = _swap(session, "2", hiding=SMALL_ORDER)
+    assert ask(node, bad) == ["malformed"]
+    decoded: list[bytes] = []
+    real = round1.SigningCommitments
+
+    def watched(hiding: bytes, binding: bytes) -> round1.SigningCommitments:
+        decoded.append(hiding)
+        return real(hiding, binding)
+
+    monkeypatch.setattr(round1, "SigningCommitments", watched)
+    assert ask(node, bad, client="another") == ["unknown-commitment"]
+    assert ask(node, bad, key="other") == ["unknown-commitment"]
+    assert ask(node, _swap(bad, "1", id="unknown")) == ["unknown-commitment"]
+    assert decoded == []
+    assert ask(node, session) == ["ok"]
+    assert len(decoded) == 1
+    assert ask(node, bad) == ["unknown-commitment"]
+    assert len(decoded) == 1
+
+
+def test_a_long_message_is_refused_before_the_commitment_is_looked_for(node: SignerNode, group: Group) -> None:
+    session, _ = group.session(issue(node))
+    bad = _replace(session, msg=b64encode(bytes(MAX_MESSAGE_BYTES + 1)))
+    assert ask(node, _swap(bad, "1", id="unknown")) == ["malformed"]
+
+
+def test_answers_say_how_long_commitments_live(group: Group) -> None:
+    store = NonceStore(SignerMetrics(new_registry()), lifetime=7.0)
+    node = SignerNode("signer-1", {"default": group.shares[1]}, store)
+    answer = node.commitments("c", CommitmentsRequest("default", 1))
+    assert (answer.identifier, answer.epoch, answer.expires_in) == (1, store.epoch, 7.0)
+    session, _ = group.session(answer.commitments[0])
+    assert node.shares("c", SharesRequest("default", store.epoch, [session])).expires_in == 7.0
 
 
 def test_an_unknown_key_is_refused(node: SignerNode, group: Group) -> None:

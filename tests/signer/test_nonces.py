@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
-from typing import TYPE_CHECKING
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import TooManyClients
 from frost_sidecar.metrics import SignerMetrics, new_registry, render
-from frost_sidecar.signer import NonceStore
+from frost_sidecar.signer import NonceStore, nonces
 from frost_sidecar.signer.nonces import NotAsIssued
 from frost_sidecar.wire import Commitment
 
@@ -97,6 +103,151 @@ def test_a_client_more_than_places_is_refused_until_one_is_idle(group: Group) ->
         store.issue("b")
     store.now = 10.0
     store.issue("b")
+
+
+def test_one_certificate_has_places_for_eight_subjects(group: Group) -> None:
+    store = Store(group, lifetime=10)
+    store.issue("DNS:ab s0")
+    store.issue("DNS:a.b s0")
+    [first, *_] = [store.issue(f"DNS:a s{number}")[0] for number in range(8)]
+    store.issue("DNS:b s0")
+    with pytest.raises(TooManyClients, match="8 subjects of this certificate"):
+        store.issue("DNS:a s8")
+    store.issue("DNS:a s0")
+    [other] = store.issue("DNS:b s1")
+    assert store.take("DNS:b s1", other)
+    with pytest.raises(TooManyClients):  # an idle client of another certificate makes no place here
+        store.issue("DNS:a s8")
+    assert store.take("DNS:a s0", first)
+    with pytest.raises(TooManyClients):
+        store.issue("DNS:a s8")
+    store.now = 10.0
+    store.issue("DNS:a s8")
+
+
+def test_subjects_of_one_certificate_cannot_take_all_places(group: Group) -> None:
+    store = Store(group, clients=9)
+    for number in range(20):
+        with contextlib.suppress(TooManyClients):
+            store.issue(f"DNS:a s{number}")
+    store.issue("DNS:b s0")
+    with pytest.raises(TooManyClients, match="9 clients"):
+        store.issue("DNS:c s0")
+
+
+def test_who_has_no_place_costs_no_nonces(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    real = nonces._draw
+    monkeypatch.setattr(nonces, "_draw", lambda key, share: drawn.append(key) or real(key, share))  # type: ignore[func-returns-value]
+    store = Store(group, clients=1)
+    store.issue("a", 3)
+    with pytest.raises(TooManyClients):
+        store.issue("b", 3)
+    assert len(drawn) == 3
+
+
+def test_holding_is_told_of_the_same_client_and_key_alone_and_removes_nothing(group: Group) -> None:
+    store = Store(group)
+    [mine] = store.issue("c")
+    held = [
+        store.nonces.holds(client, key, name)
+        for client in ("c", "d")
+        for key in ("default", "other")
+        for name in (mine.id, "unknown")
+    ]
+    assert held == [True] + [False] * 7
+    assert store.take("c", mine)
+    assert not store.nonces.holds("c", "default", mine.id)
+
+
+class _Lock:
+    """A lock that counts how often it is taken."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.taken = 0
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def _guarded(lock: _Lock, touched: list[str]) -> type[OrderedDict[str, Any]]:
+    """A mapping that may be touched only while ``lock`` is held, and so the mappings in it."""
+
+    def checked(name: str) -> Any:
+        def method(self: Any, *values: Any, **more: Any) -> Any:
+            assert lock.lock.locked(), f"{name} without the lock"
+            touched.append(name)
+            inner = [Guarded(each) if type(each) is OrderedDict else each for each in values]
+            return getattr(OrderedDict, name)(self, *inner, **more)
+
+        return method
+
+    class Guarded(OrderedDict[str, Any]):
+        pass
+
+    names = "__getitem__ __setitem__ __delitem__ __iter__ __len__ __contains__ get pop popitem setdefault update"
+    for name in f"{names} values keys items move_to_end clear".split():
+        setattr(Guarded, name, checked(name))
+    return Guarded
+
+
+def test_the_stock_is_touched_under_one_lock_taken_once(group: Group) -> None:
+    store, lock, touched = Store(group, per_client=4, clients=2, lifetime=10), _Lock(), list[str]()
+    with lock:
+        stock = _guarded(lock, touched)()
+    store.nonces._lock, store.nonces._stock = lock, stock  # type: ignore[assignment]
+
+    def calls(action: Callable[[], object]) -> int:
+        before = lock.taken
+        touched.clear()
+        with contextlib.suppress(TooManyClients, NotAsIssued):
+            action()
+        assert touched
+        return lock.taken - before
+
+    fresh: list[Commitment] = []
+    assert calls(lambda: fresh.extend(store.issue("c", 3))) == 2  # once to see whether there is a place, once to store
+    assert calls(lambda: store.issue("c", 3)) == 2
+    assert calls(lambda: store.take("c", fresh[2])) == 1
+    assert calls(lambda: store.take("c", fresh[2])) == 1
+    assert calls(lambda: store.nonces.holds("c", "default", fresh[2].id)) == 1
+    store.issue("d")
+    assert calls(lambda: store.issue("e")) == 1
+    assert calls(store.nonces.expire) == 1
+    store.now = 10.0
+    assert calls(lambda: store.nonces.outstanding("c")) == 1
+    assert calls(lambda: store.issue("e")) == 2
+
+
+def test_of_threads_that_meet_inside_one_take_one_gets_the_nonces(group: Group) -> None:
+    class Slow(OrderedDict[str, Any]):
+        """Others run between the look and the removal."""
+
+        def get(self, *values: Any) -> Any:
+            found = super().get(*values)
+            time.sleep(0.02)
+            return found
+
+        def __delitem__(self, name: str) -> None:
+            time.sleep(0.02)
+            self.pop(name, None)
+
+    store = Store(group)
+    mine, *_ = store.issue("c", 2)
+    store.nonces._stock["c"] = Slow(store.nonces._stock["c"])
+    barrier = threading.Barrier(4)
+
+    def race(_: int) -> bool:
+        barrier.wait()
+        return store.take("c", mine)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(race, range(4))) == [False, False, False, True]
 
 
 def test_other_points_under_a_name_are_refused_and_remove_nothing(group: Group) -> None:

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import ipaddress
 import logging
 import socket
 import ssl
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtensionOID
+from frost_ed25519 import SigningPackage, round1
 
+from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.hookspecs import Authenticator, PluginContext
 from frost_sidecar.model import Credentials
 from frost_sidecar.plugins import hookimpl
 from frost_sidecar.signer import SignerNode, serve
+from frost_sidecar.signer import server as signer_server
 from frost_sidecar.testing.authority import Authority
 from frost_sidecar.wire import (
     COMMITMENTS_PATH,
@@ -142,6 +150,89 @@ async def test_a_certificate_of_another_name_is_denied(rig: Rig) -> None:
         assert (reply.status, reply.slug) == (403, "denied")
 
 
+async def test_a_certificate_with_a_name_that_is_no_text_names_nobody(rig: Rig) -> None:
+    good, bad = b"coordinator.test", b"\xff\xfe.test"
+    names = b"".join(b"\x82" + bytes([len(each)]) + each for each in (good, bad))
+    odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30" + bytes([len(names)]) + names)
+    loop, failures = asyncio.get_running_loop(), list[object]()
+    async with rig.serving() as server:
+        loop.set_exception_handler(lambda _, context: failures.append(context.get("exception")))
+        with pytest.raises(REFUSED):  # asyncio ends the connection, as it reads the names too
+            await server.send("GET", INFO_PATH, tls=server.client_context(rig.odd_certificate("no-text", odd)))
+        await _still_serves(server)
+    assert all(isinstance(each, UnicodeDecodeError) for each in failures)
+
+
+def test_names_that_cannot_be_read_are_none() -> None:
+    def unreadable() -> None:
+        b"\xff".decode()
+
+    request: Any = SimpleNamespace(get_extra_info=lambda _: SimpleNamespace(getpeercert=unreadable))
+    assert signer_server._certificate_names(request) == ()
+
+
+async def test_names_of_other_kinds_are_no_identity(rig: Rig) -> None:
+    mail, address = x509.RFC822Name("a@coordinator.test"), x509.IPAddress(ipaddress.ip_address("10.0.0.1"))
+    plain = x509.DNSName("coordinator.test")
+    async with rig.serving(clients={}, dev=True, limits={"max_clients": 1}) as server:
+        for name, kinds, status in (("mail", [mail, address], 403), ("more", [mail, plain, address], 200)):
+            files = rig.odd_certificate(name, x509.SubjectAlternativeName(kinds))
+            reply = await server.send(
+                "POST", COMMITMENTS_PATH, {"key": "default", "count": 1}, tls=server.client_context(files)
+            )
+            assert reply.status == status
+        await server.commitments()  # the same client, as there is a place for one only
+
+
+async def test_sessions_of_tls_cannot_be_resumed(rig: Rig) -> None:
+    async with rig.serving() as server, server.begin("GET /healthz HTTP/1.1\nHost: x") as reader:
+        assert b" 200 " in await reader.readline()  # by now tickets would have come
+        tls: ssl.SSLObject = reader._transport.get_extra_info("ssl_object")  # type: ignore[attr-defined]
+        assert tls.version() == "TLSv1.3"
+        assert not (tls.session and tls.session.has_ticket)
+
+
+async def test_each_use_is_logged_with_the_hash_that_the_audit_log_has(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with rig.serving() as server:
+        stock = await server.commitments()
+        session, _ = rig.group.session(stock.commitments[0], b"a message")
+        for _ in range(2):
+            await server.send("POST", SHARES_PATH, SharesRequest("default", stock.epoch, [session]))
+    points = {
+        int(name): round1.SigningCommitments(b64decode(each.hiding), b64decode(each.binding))
+        for name, each in session.commitments.items()
+    }
+    package = SigningPackage(points, b"a message").serialize()
+    [said] = [each.__dict__ for each in caplog.records if each.getMessage() == "share"]
+    assert (said["commitment"], said["key"]) == (stock.commitments[0].id, "default")
+    assert said["package_sha256"] == hashlib.sha256(package).hexdigest()
+    assert said["levelname"] == "INFO"
+
+
+async def test_refused_requests_are_logged_with_their_id(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with rig.serving() as server:
+        await server.send("GET", INFO_PATH)
+        await server.send("GET", INFO_PATH, headers={"X-Request-ID": "one"})
+        headers = {"X-Request-ID": "two", "Authorization": "Bearer x.y"}
+        await server.send("POST", COMMITMENTS_PATH, b"{}", headers=headers)
+    said = [each.__dict__ for each in caplog.records if each.getMessage() == "request"]
+    assert [(each["request_id"], each["path"], each["status"], each["levelname"]) for each in said] == [
+        ("one", INFO_PATH, 401, "INFO"),
+        ("two", COMMITMENTS_PATH, 401, "INFO"),
+    ]
+
+
+async def test_a_query_is_ignored_and_so_is_the_content_type(rig: Rig) -> None:
+    async with rig.serving() as server:
+        body = b'{"key":"default","count":1}'
+        headers = {"Authorization": f"Bearer {rig.token(body)}", "Content-Type": "text/html"}
+        assert (await server.send("POST", f"{COMMITMENTS_PATH}?key=other", body, headers=headers)).status == 200
+
+
 async def test_a_spiffe_name_is_an_identity(rig: Rig) -> None:
     name = "spiffe://mint.test/coordinator"
     async with rig.serving(clients={"names": [f"URI:{name}"]}) as server:
@@ -165,7 +256,9 @@ async def test_a_certificate_that_expires_on_an_open_connection_counts_no_more(
         [("Authorization", "Bearer")],
         [("Authorization", "Bearer ")],
         [("Authorization", "Basic TOKEN")],
-        [("Authorization", "bearer  TOKEN")],
+        [("Authorization", "bearer TOKEN")],
+        [("Authorization", "Bearer  TOKEN")],
+        [("Authorization", "Bearer\tTOKEN")],
         [("Authorization", "Bearer TOKEN TOKEN")],
         [("Authorization", "Bearer TOKEN,Bearer TOKEN")],
         [("Authorization", "Bearer TOKEN"), ("Authorization", "Bearer TOKEN")],
@@ -227,14 +320,13 @@ async def test_requests_under_way_are_finished_at_the_end(rig: Rig) -> None:
 
 async def test_requests_past_the_grace_time_are_refused_with_a_clear_answer(rig: Rig) -> None:
     async with rig.serving(limits={"grace_seconds": 0.05, "body_seconds": 30}) as server:
-        reader, writer = await asyncio.open_connection(
-            server.host, server.port, ssl=server.client_context(rig.certificate("coordinator.test"))
+        head = (
+            "POST /v1/commitments HTTP/1.1\nHost: x\nContent-Length: 10\nExpect: 100-continue\nAuthorization: Bearer x"
         )
-        writer.write(b"POST /v1/commitments HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
-        assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
-        server.task.cancel()
-        assert b" 503 " in await reader.readline()
-        writer.close()
+        async with server.begin(head) as reader:
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+            server.task.cancel()
+            assert b" 503 " in await reader.readline()
         await asyncio.wait([server.task])
 
 
@@ -258,7 +350,7 @@ async def test_the_start_says_where_and_what_and_warns_of_open_doors(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with rig.serving(clients={}) as server:
+    async with rig.serving(clients={}, dev=True) as server:
         [record] = [each for each in caplog.records if each.getMessage() == "listening"]
         said = record.__dict__
         assert said["address"] == f"127.0.0.1:{server.port}"
@@ -269,7 +361,7 @@ async def test_the_start_says_where_and_what_and_warns_of_open_doors(
 
 async def test_no_secret_is_logged(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("asyncio").setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="asyncio")
     token = rig.token(b"")
     async with rig.serving() as server:
         stock = await server.commitments()

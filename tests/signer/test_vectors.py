@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from frost_ed25519 import SigningPackage, VerifyingKey, aggregate, verify_signature_share
+from frost_ed25519 import SigningKey, SigningPackage, VerifyingKey, aggregate, verify_signature_share
 from frost_ed25519.keys import PublicKeyPackage, VerifyingShare
 from frost_ed25519.round1 import SigningCommitments
 from frost_ed25519.round2 import SignatureShare
@@ -29,8 +30,12 @@ from frost_sidecar.wire import (
     parse_identifier,
 )
 
+if TYPE_CHECKING:
+    from tests.signer.conftest import Rig
+
 DOCS = Path(__file__).parents[2] / "docs"
 REQUESTS: dict[str, Any] = {COMMITMENTS_PATH: CommitmentsRequest, SHARES_PATH: SharesRequest}
+ORDER = 2**252 + 27742317777372353535851937790883648493
 ANSWERS: dict[str, Any] = {COMMITMENTS_PATH: CommitmentsAnswer, SHARES_PATH: SharesAnswer, INFO_PATH: InfoAnswer}
 
 
@@ -61,41 +66,89 @@ def test_every_message_is_read_and_written_byte_for_byte(vectors: dict[str, Any]
 
 def test_the_token_and_the_problem_are_read(vectors: dict[str, Any]) -> None:
     claims = msgspec.convert(vectors["token_claims"], TokenClaims)
-    assert claims.body_sha256 == body_digest(vectors["exchanges"][2]["request"].encode())
+    [shares] = [each for each in vectors["exchanges"] if each["name"] == "shares"]
+    assert claims.body_sha256 == shares["body_sha256"]
     assert slug_of(vectors["problem"].encode()) == "stale-epoch"
     assert msgspec.json.decode(vectors["problem"], type=Problem).encode().decode() == vectors["problem"]
 
 
-def test_the_commitment_comes_back_in_the_session(vectors: dict[str, Any]) -> None:
+def test_the_commitments_come_back_in_the_sessions(vectors: dict[str, Any]) -> None:
     stock = _read(vectors, "commitments", "answer")
-    request = _read(vectors, "shares", "request")
-    assert request.sessions[0].commitments["1"] == stock.commitments[0]
-    assert request.epoch == stock.epoch == _read(vectors, "info", "answer").epoch
+    more = _read(vectors, "three commitments", "answer")
+    [first] = _read(vectors, "shares", "request").sessions
+    two = _read(vectors, "two sessions", "request").sessions
+    assert [each.commitments["1"] for each in (first, *two)] == [stock.commitments[0], *more.commitments[:2]]
+    epochs = {_read(vectors, name, "request").epoch for name in ("shares", "two sessions", "errors")}
+    assert epochs == {stock.epoch} == {more.epoch} == {_read(vectors, "info", "answer").epoch}
 
 
-def test_the_shares_verify_and_make_the_signature_of_the_rfc(vectors: dict[str, Any]) -> None:
+def test_the_sessions_are_of_every_kind_that_has_gone_wrong_elsewhere(vectors: dict[str, Any]) -> None:
+    wide, empty = _read(vectors, "two sessions", "request").sessions
+    names = list(wide.commitments)
+    assert len({tuple(names), tuple(sorted(names)), tuple(sorted(names, key=int))}) == 3
+    assert any(int(name) > 255 for name in names)
+    assert set(b64encode(b64decode(wide.msg))) > {"+"}
+    assert empty.msg == ""
+
+
+def test_the_commitments_follow_from_the_randomness(vectors: dict[str, Any]) -> None:
+    share = b64decode(vectors["signer"]["signing_share"])
+    assert b64encode(_times_base(share)) == vectors["group"]["verifying_shares"]["1"]
+    drawn = 0
+    for exchange in vectors["exchanges"]:
+        fresh = getattr(_read(vectors, exchange["name"], "answer"), "commitments", [])
+        for commitment, randomness in zip(fresh, exchange.get("randomness", []), strict=True):
+            drawn += 1
+            for part in ("hiding", "binding"):
+                seed = b"FROST-ED25519-SHA512-v1nonce" + b64decode(randomness[part]) + share
+                nonce = int.from_bytes(hashlib.sha512(seed).digest(), "little") % ORDER
+                assert b64encode(_times_base(nonce.to_bytes(32, "little"))) == getattr(commitment, part)
+    assert drawn == 5
+
+
+def _times_base(scalar: bytes) -> bytes:
+    return SigningKey.deserialize(scalar).verifying_key.serialize()
+
+
+@pytest.mark.parametrize(
+    ("exchange", "index", "message"),
+    [("shares", 0, b"test"), ("two sessions", 0, b"\xfb\xff not text"), ("two sessions", 1, b"")],
+)
+def test_the_shares_verify_and_make_the_signatures(
+    vectors: dict[str, Any], exchange: str, index: int, message: bytes
+) -> None:
     group = vectors["group"]
     key = VerifyingKey.deserialize(b64decode(group["group_public"]))
     verifying = {int(name): VerifyingShare.deserialize(b64decode(v)) for name, v in group["verifying_shares"].items()}
     assert _read(vectors, "info", "answer").keys["default"].verifying_share == group["verifying_shares"]["1"]
 
-    session = _read(vectors, "shares", "request").sessions[0]
+    session = _read(vectors, exchange, "request").sessions[index]
+    result = _read(vectors, exchange, "answer").results[index]
+    assert (b64decode(session.msg), result.session) == (message, session.session)
     package = SigningPackage(
         {
             parse_identifier(name): SigningCommitments(b64decode(each.hiding), b64decode(each.binding))
             for name, each in session.commitments.items()
         },
-        b64decode(session.msg),
+        message,
     )
-    shares = {
-        1: SignatureShare.deserialize(b64decode(_read(vectors, "shares", "answer").results[0].share)),
-        3: SignatureShare.deserialize(b64decode(vectors["other_share"]["share"])),
-    }
+    end = vectors["sessions"][session.session]
+    texts = {"1": result.share, **end["other_shares"]}
+    assert texts.keys() == session.commitments.keys()
+    shares = {int(name): SignatureShare.deserialize(b64decode(text)) for name, text in texts.items()}
     for identifier, share in shares.items():
         verify_signature_share(identifier, verifying[identifier], share, package, key)
     signature = aggregate(package, shares, PublicKeyPackage(verifying, key, group["min_signers"]))
-    assert b64encode(signature.serialize()) == vectors["signature"]
-    key.verify(b"test", signature)
+    assert b64encode(signature.serialize()) == end["signature"]
+    key.verify(message, signature)
+
+
+async def test_the_signer_answers_the_errors_byte_for_byte(vectors: dict[str, Any], rig: Rig) -> None:
+    [exchange] = [each for each in vectors["exchanges"] if each["name"] == "errors"]
+    service = rig.service()
+    service.node.nonces.epoch = _read(vectors, "errors", "request").epoch
+    reply = await rig.call(service, exchange["path"], exchange["request"].encode())
+    assert (reply.status, reply.body.decode()) == (200, exchange["answer"])
 
 
 def test_the_page_names_every_member_error_and_cap() -> None:
@@ -109,5 +162,5 @@ def test_the_page_names_every_member_error_and_cap() -> None:
     words |= {error.slug for error in STATUSES} | {"stale-epoch", "too-many-clients", "overloaded", "shutting-down"}
     words |= set(wire.SessionError.__args__)  # type: ignore[attr-defined]
     assert {word for word in words if f"`{word}`" not in page} == set()
-    for cap in (wire.MAX_COMMITMENTS, wire.MAX_SESSIONS, wire.MAX_PARTICIPANTS, wire.MAX_BODY_BYTES):
+    for cap in (wire.MAX_COMMITMENTS, wire.MAX_SESSIONS, wire.MAX_PARTICIPANTS, wire.MAX_LISTED, wire.MAX_BODY_BYTES):
         assert str(cap) in page

@@ -7,12 +7,12 @@ All classes are final and immutable. Public values compare by value, hash, copy
 and pickle. Secret ones (`SigningKey`, `SecretShare`, `KeyPackage`,
 `SigningNonces`, the secret packages, `Round2Package`) compare by identity only,
 show no secret, and refuse to be copied or pickled; their memory is wiped when
-they go.
+they are used up and when they go.
 
 `serialize` and `deserialize` are the crate's byte form, `to_json` and
 `from_json` its JSON form. Reading raises `DeserializationError` or one of its
 subclasses; only the one byte encoding of a value is accepted, and no JSON that
-names a participant twice (`DuplicatedIdentifier`).
+names a participant twice (`DuplicatedIdentifier`) or has an array for an object.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -405,8 +405,8 @@ class PublicKeyPackage:
 class SigningNonces:
     """A participant's nonces for one signature (RFC 9591, section 5.1).
 
-    Using them twice would reveal the signing share, so they can be used once
-    and cannot be stored. Secret.
+    Using them twice would reveal the signing share, so they can be used once,
+    by the process that made them, and cannot be stored. Secret.
     """
 
     @property
@@ -414,7 +414,7 @@ class SigningNonces:
         """The public commitments to these nonces."""
     @property
     def consumed(self) -> bool:
-        """Whether they have been used."""
+        """Whether they have been used, or belong to another process."""
     def __reduce__(self) -> NoReturn: ...
 
 @final
@@ -523,7 +523,7 @@ class SignatureShare:
 class Round1SecretPackage:
     """What a participant keeps between part 1 and part 2 of the key generation.
 
-    Secret. Used once, by `part2`; has no byte form.
+    Secret. Used once, by `part2`, in the process that made it; has no byte form.
     """
 
     @property
@@ -531,7 +531,7 @@ class Round1SecretPackage:
         """Whose it is."""
     @property
     def consumed(self) -> bool:
-        """Whether it has been used."""
+        """Whether it has been used, or belongs to another process."""
     def __reduce__(self) -> NoReturn: ...
 
 @final
@@ -576,7 +576,7 @@ class Round1Package:
 class Round2SecretPackage:
     """What a participant keeps between part 2 and part 3 of the key generation.
 
-    Secret. Used once, by `part3`; has no byte form.
+    Secret. Used once, by `part3`, in the process that made it; has no byte form.
     """
 
     @property
@@ -584,7 +584,7 @@ class Round2SecretPackage:
         """Whose it is."""
     @property
     def consumed(self) -> bool:
-        """Whether it has been used."""
+        """Whether it has been used, or belongs to another process."""
     def __reduce__(self) -> NoReturn: ...
 
 @final
@@ -664,8 +664,9 @@ def part2(
     package is gone afterwards, whatever comes of it. Returns the secret package
     to keep, and the package to send to each participant.
 
-    Raises `SecretPackageReused`, `InvalidProofOfKnowledge` with the culprit,
-    `IncorrectNumberOfPackages`, `IncorrectNumberOfCommitments` or
+    Raises `SecretPackageReused`, `ForkedSecretPackage` (a `SecretPackageReused`)
+    in another process than the one that made it, `InvalidProofOfKnowledge` with
+    the culprit, `IncorrectNumberOfPackages`, `IncorrectNumberOfCommitments` or
     `UnknownIdentifier`.
     """
 
@@ -679,7 +680,8 @@ def part3(
     `round1_packages` must be those of part 2; `round2_packages` are those sent
     to this participant. The secret package is gone afterwards, whatever comes of it.
 
-    Raises `SecretPackageReused`, `InvalidSecretShare` with the culprit,
+    Raises `SecretPackageReused`, `ForkedSecretPackage` as `part2` does,
+    `InvalidSecretShare` with the culprit,
     `IncorrectPackage` if the packages of the two rounds are not of the same
     participants or those of round 1 are others than in part 2,
     `IncorrectNumberOfPackages` or `UnknownIdentifier`.
@@ -698,7 +700,8 @@ def sign(
 
     The nonces are gone before anything is computed, whatever comes of it.
 
-    Raises `NonceReused` on their second use, `MissingCommitment` or
+    Raises `NonceReused` on their second use, `ForkedNonces` (a `NonceReused`) in
+    another process than the one that made them, `MissingCommitment` or
     `IncorrectCommitment` if the package does not have these nonces' commitments,
     and `IncorrectNumberOfCommitments` if it has fewer than the threshold.
     """

@@ -28,15 +28,26 @@ class InvalidValue(FrostError, ValueError):
 
 
 class AlreadyConsumed(FrostError):
-    """A secret that works once was used before."""
+    """A secret that works once was used before, or is in a fork of its process."""
 
 
 class NonceReused(AlreadyConsumed):
     """Signing nonces were used before. Using them again would reveal the key share."""
 
 
+class ForkedNonces(NonceReused):
+    """Signing nonces belong to the process that made them, and this is a fork of it.
+
+    Each has a copy: had both signed with it, the key share would be known.
+    """
+
+
 class SecretPackageReused(AlreadyConsumed):
     """A secret package of the key generation was used before."""
+
+
+class ForkedSecretPackage(SecretPackageReused):
+    """A secret package belongs to the process that made it, and this is a fork of it."""
 
 
 # The shape of a group

@@ -21,7 +21,7 @@ from frost_sidecar import hookimpl
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.hookspecs import AuditSink, PluginContext
 from frost_sidecar_audit_worm.chain import CorruptLogError, Fault, Head, Record
-from frost_sidecar_audit_worm.reading import Report, read, verify
+from frost_sidecar_audit_worm.reading import Report, read, resolve, verify
 from frost_sidecar_audit_worm.settings import Settings
 from frost_sidecar_audit_worm.sink import WormSink
 
@@ -47,9 +47,10 @@ def make_audit_sink(context: PluginContext) -> AuditSink:
         ConfigError: a setting is wrong, or the log's folder does not exist.
     """
     path = context.path(context.settings(Settings).path)
-    if not path.parent.is_dir():
+    folder = resolve(path).parent
+    if not folder.is_dir():
         raise ConfigError(
-            f"the folder {path.parent} does not exist; create it, owned by the process's user and closed to others",
+            f"the folder {folder} does not exist; create it, owned by the process's user and closed to others",
             path=f"plugins.{context.name}.path",
         )
     return WormSink(path)

@@ -96,6 +96,10 @@ class CorruptLogError(Exception):
         self.fault = fault
 
 
+class DamagedLineError(CorruptLogError):
+    """A line is none that follows the one before: as a change leaves it, or a power loss inside a write."""
+
+
 def genesis(header_line: bytes) -> Head:
     """The head of a log without records."""
     return Head(0, _hash(_TAG_HEADER, header_line))
@@ -108,7 +112,7 @@ def link(previous: Head, body: bytes) -> Record:
 
 
 def check_line(previous: Head, line: bytes) -> Record:
-    """The record in a stored line with its newline; raises :class:`CorruptLogError` unless it follows ``previous``.
+    """The record in a stored line with its newline; raises :class:`DamagedLineError` unless it follows ``previous``.
 
     Everything before the body follows from the body and ``previous``, so the line is compared as a whole: there is no
     second spelling of a record.
@@ -116,7 +120,7 @@ def check_line(previous: Head, line: bytes) -> Record:
     record = link(previous, line[PREFIX_BYTES:-1])
     if line == record.encode():
         return record
-    raise CorruptLogError(Fault(_diagnose(record.sequence, line), record.sequence + 1, record.sequence))
+    raise DamagedLineError(Fault(_diagnose(record.sequence, line), record.sequence + 1, record.sequence))
 
 
 def encode_head(log_id: str, head: Head) -> bytes:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import msgspec
-
+from frost_sidecar_audit_worm.bodies import kind_of
 from frost_sidecar_audit_worm.chain import (
     MAX_BODY_BYTES,
     PREFIX_BYTES,
     CorruptLogError,
+    DamagedLineError,
     Fault,
     Head,
     Header,
@@ -28,13 +28,6 @@ _MAX_LINE: Final = PREFIX_BYTES + MAX_BODY_BYTES + 1
 _QUIET_SECONDS: Final = 1.0
 """An unfinished last line counts as torn once the file has not changed for so long; before, its writer may be at it."""
 _MAX_HEAD_READINGS: Final = 100
-
-
-class _Body(msgspec.Struct):
-    kind: str
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +71,11 @@ class Reader:
         while line := self._next_line():
             record = check_line(self.head, line)
             try:
-                kind = _decode_body(record.body).kind
-            except msgspec.MsgspecError:
+                kind = kind_of(record.body)
+            except ValueError as error:
+                reason = ascii(str(error)[:200])[1:-1]  # it may quote the body
                 raise CorruptLogError(
-                    Fault("the body is no JSON object with a kind", record.sequence + 1, record.sequence)
+                    Fault(f"the body is none of this format: {reason}", record.sequence + 1, record.sequence)
                 ) from None
             self.recovered += kind == "recovered"
             self.head = Head(record.sequence, record.digest)
@@ -94,7 +88,7 @@ class Reader:
             return line
         if len(line) == _MAX_LINE:
             number = self.head.count + 1
-            raise CorruptLogError(
+            raise DamagedLineError(
                 Fault(f"the line has more than {_MAX_LINE} bytes: it was changed", number + 1, number)
             )
         self.torn = line
@@ -108,7 +102,7 @@ def read(path: Path) -> Iterator[Record]:
         OSError: the file cannot be read.
         CorruptLogError: at the first record that is not as written. The head file is not looked at.
     """
-    with path.open("rb") as file:
+    with resolve(path).open("rb") as file:
         yield from Reader(file)
 
 
@@ -123,18 +117,24 @@ def verify(path: Path, *, expected_head: str | None = None) -> Report:
         ValueError: ``expected_head`` is not of that form.
     """
     wanted = [] if expected_head is None else [("the expected head", Head.parse(expected_head))]
-    stored = read_head(path)  # before the log, which is never behind its head
-    with path.open("rb") as file:
+    real = resolve(path)
+    stored = read_head(real)  # before the log, which is never behind its head
+    with real.open("rb") as file:
         return _check(path, file, stored, wanted)
 
 
+def resolve(path: Path) -> Path:
+    """``path`` without symbolic links: the log's other files are beside the file itself, not beside a link to it."""
+    return Path(os.path.realpath(path))
+
+
 def head_path(path: Path) -> Path:
-    """Where the head of the log at ``path`` is kept."""
+    """Where the head of the log at the resolved ``path`` is kept."""
     return path.with_name(path.name + ".head")
 
 
 def read_head(path: Path) -> bytes | None:
-    """The bytes of the head file of the log at ``path``; None where there is none.
+    """The bytes of the head file of the log at the resolved ``path``; None where there is none.
 
     Read until two readings agree, so as not to take one from the middle of the writer's change.
     """

@@ -40,7 +40,18 @@ class WormSink(AuditSink):
         """Open the log and check all of it; raises :class:`~frost_sidecar.errors.ConfigError`."""
         opened = await run_sync(Log, self._path, limiter=self._limiter)
         self._log = opened
-        if opened.recovered is not None:
+        if opened.recovered is not None and opened.recovered.fault is not None:
+            log.error(
+                "the end of the audit log was damaged behind the last head on disk, as by a power loss in a write that "
+                "nobody was told of; it was set aside. Without a power loss acknowledged records may be in it: look "
+                "into the file",
+                path=str(self._path),
+                fault=opened.recovered.fault,
+                bytes=opened.recovered.bytes,
+                lines=opened.recovered.lines,
+                file=opened.recovered.file,
+            )
+        elif opened.recovered is not None:
             log.warning(
                 "the last process died in the middle of a write, which nobody was told of; its bytes were set aside",
                 path=str(self._path),

@@ -13,14 +13,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import msgspec
+from typing import Final
 
 from frost_sidecar.errors import AuditUnavailable, ConfigError
 from frost_sidecar.model import AuditRecord
+from frost_sidecar_audit_worm.bodies import RecoveredBody, RequestBody, encode
 from frost_sidecar_audit_worm.chain import (
     MAX_BODY_BYTES,
     CorruptLogError,
+    DamagedLineError,
     Fault,
     Head,
     Header,
@@ -29,25 +30,9 @@ from frost_sidecar_audit_worm.chain import (
     link,
     parse_head,
 )
-from frost_sidecar_audit_worm.reading import Reader, check_head, head_path, walk
+from frost_sidecar_audit_worm.reading import Reader, check_head, head_path, resolve, walk
 
-
-class RequestBody(msgspec.Struct, frozen=True, tag_field="kind", tag="request"):
-    """Body of a record about a finished request."""
-
-    record: AuditRecord
-
-
-class RecoveredBody(msgspec.Struct, frozen=True, tag_field="kind", tag="recovered"):
-    """Body of a record that accounts for the unfinished write of a process that died; ``file`` keeps its bytes."""
-
-    time: str
-    bytes: int
-    sha256: str
-    file: str
-
-
-_encode = msgspec.json.Encoder().encode
+_CHUNK_BYTES: Final = 1024 * 1024
 
 
 class Log:
@@ -56,11 +41,13 @@ class Log:
     def __init__(self, path: Path) -> None:
         """Open or create the log at ``path``, lock it, check every record in it and account for a torn write.
 
+        Symbolic links are followed here, once: the log is the file that ``path`` leads to now.
+
         Raises:
             ConfigError: another process writes it, it is not as it was written, or it cannot be opened. The message
                 says what to do.
         """
-        self.path = path
+        self.path = resolve(path)
         self.recovered: RecoveredBody | None = None
         self._broken: str | None = None
         with contextlib.ExitStack() as undo:
@@ -68,11 +55,13 @@ class Log:
                 self._open(undo)
             except CorruptLogError as error:
                 raise ConfigError(
-                    f"the audit log {path} is not as it was written: {error}; keep it and its head file as evidence, "
-                    "move both away, and start again with a new log"
+                    f"the audit log {self.path} is not as it was written: {error}; keep it and its head file as "
+                    "evidence, move both away, and start again with a new log"
                 ) from None
             except OSError as error:
-                raise ConfigError(f"cannot open the audit log {error.filename or path}: {error.strerror}") from None
+                raise ConfigError(
+                    f"cannot open the audit log {error.filename or self.path}: {error.strerror}"
+                ) from None
             except AuditUnavailable as error:
                 raise ConfigError(str(error)) from None
             undo.pop_all()
@@ -84,7 +73,7 @@ class Log:
 
     def append(self, records: Sequence[AuditRecord]) -> None:
         """Append one line a record and return when all are on disk; raises :class:`AuditUnavailable` otherwise."""
-        self._append([_encode(RequestBody(record)) for record in records])
+        self._append([encode(RequestBody(record)) for record in records])
 
     def close(self) -> None:
         """Flush the head file and release the lock; raises :class:`OSError` when the flush fails."""
@@ -95,6 +84,8 @@ class Log:
             os.close(self._head_fd)
 
     def _open(self, undo: contextlib.ExitStack) -> None:
+        if self.path.is_symlink():
+            raise ConfigError(f"the audit log {self.path} is a symbolic link that leads back to itself")
         exists = self.path.exists()
         if exists and not head_path(self.path).exists():
             raise CorruptLogError(Fault("the head file is missing: removed, or not copied with the log"))
@@ -147,31 +138,42 @@ class Log:
         with os.fdopen(os.dup(self._fd), "rb") as file:
             file.seek(0)
             reader = Reader(file)
-            stored = os.pread(self._head_fd, 4096, 0)
-            walk(reader, [("the head file", check_head(reader, stored or None))])
+            stored = check_head(reader, os.pread(self._head_fd, 4096, 0) or None)
+            fault = None
+            try:
+                walk(reader, [("the head file", stored)])
+            except DamagedLineError as error:
+                if reader.head.count < stored.count:
+                    raise
+                fault = str(error)  # behind the head: as a power loss leaves a write that was not flushed yet
         self._log_id = reader.header.log_id
         self._head = reader.head
         self._size = reader.offset
-        if reader.torn:
-            self._recover(reader.torn)
+        if reader.torn or fault:
+            self._recover(fault)
         else:
+            _flush(self._fd)  # the last process may have died between write and flush, and the head is never ahead
             self._store_head()
+        _flush(self._head_fd)
 
-    def _recover(self, torn: bytes) -> None:
-        kept = self._keep(torn)
+    def _recover(self, fault: str | None) -> None:
+        """Set aside everything behind the last good record, cut it off, and say so in a record."""
+        size = os.fstat(self._fd).st_size - self._size
+        kept, digest, lines = self._keep(size)
         try:
             os.ftruncate(self._fd, self._size)
         except PermissionError:
             kept.unlink()
             raise ConfigError(
-                f"a crash left {len(torn)} bytes of an unfinished write at the end of {self.path}, and the file may "
+                f"a crash left {size} bytes of an unfinished write at the end of {self.path}, and the file may "
                 "not be shortened; run `chattr -a` on it, start once, and run `chattr +a` again"
             ) from None
         now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        self.recovered = RecoveredBody(now, len(torn), hashlib.sha256(torn).hexdigest(), kept.name)
-        self._append([_encode(self.recovered)])
+        self.recovered = RecoveredBody(now, size, digest, kept.name, fault, lines)
+        self._append([encode(self.recovered)])
 
-    def _keep(self, torn: bytes) -> Path:
+    def _keep(self, size: int) -> tuple[Path, str, int]:
+        """Copy the last ``size`` bytes of the log to a file of their own; also return their hash and line feeds."""
         moment = int(time.time())
         while True:
             kept = self.path.with_name(f"{self.path.name}.torn-{moment}")
@@ -180,12 +182,17 @@ class Log:
                 break
             except FileExistsError:
                 moment += 1
+        digest, lines = hashlib.sha256(), 0
         with os.fdopen(fd, "wb") as file:
-            file.write(torn)
+            for offset in range(self._size, self._size + size, _CHUNK_BYTES):
+                piece = os.pread(self._fd, min(_CHUNK_BYTES, self._size + size - offset), offset)
+                digest.update(piece)
+                lines += piece.count(b"\n")
+                file.write(piece)
             file.flush()
             _flush(fd)
         self._flush_folder()
-        return kept
+        return kept, digest.hexdigest(), lines
 
     def _append(self, bodies: Sequence[bytes]) -> None:
         self._check_still_ours()
@@ -223,7 +230,7 @@ class Log:
                 there = path.stat()
             except OSError as error:
                 raise AuditUnavailable(f"{path} was removed while in use ({error.strerror}); put it back") from None
-            if own.st_nlink == 0 or (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino):
+            if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino):
                 raise AuditUnavailable(f"{path} was replaced while in use; put the original file back")
         if os.fstat(self._fd).st_size != self._size:
             raise AuditUnavailable(f"{self.path} was changed by somebody else while in use; verify it, then restart")

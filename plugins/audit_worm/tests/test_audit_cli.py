@@ -1,11 +1,13 @@
 """The host's commands over this plugin's logs."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
-from frost_sidecar_audit_worm import verify
+from frost_sidecar_audit_worm import Head, verify
+from frost_sidecar_audit_worm.chain import link
 from frost_sidecar_audit_worm.writing import Log
 from typer.testing import CliRunner, Result
 
@@ -78,6 +80,71 @@ def test_an_expected_head(path: Path) -> None:
     result = run("verify", path, "--expect-head", "nonsense")
     assert result.exit_code == 2
     assert "--expect-head" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["[/].log", "[green]intact[/green].log", ":smile:.log", "[link=x]a.log", "a\x1b[31m.log"]
+)
+def test_a_path_that_looks_like_markup(path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = path.parent / name.replace("/", "") / "["
+    folder.mkdir(parents=True)
+    file = folder / "]x.log" if "/" in name else folder / name
+    path.rename(file)
+    path.with_name("audit.log.head").rename(file.with_name(file.name + ".head"))
+    monkeypatch.setenv("COLUMNS", "1000")
+    result = run("verify", file)
+    assert result.exit_code == 0, result.exception
+    assert (str(file) if str(file).isprintable() else json.dumps(str(file))) in result.output
+    assert "\x1b[31m" not in result.output
+    missing = run("verify", folder / "[/]")
+    assert missing.exit_code == 2
+    assert "[/]: No such file" in missing.stderr
+
+
+def test_a_path_that_is_no_utf_8(path: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(path.parent) + b"/\xff.log"))
+    path.rename(file)
+    path.with_name("audit.log.head").rename(file.with_name(file.name + ".head"))
+    result = run("verify", file)
+    assert result.exit_code == 0, result.exception
+
+
+def append(path: Path, body: bytes) -> None:
+    """A record that the chain takes, as somebody writes it who can write the file."""
+    head = verify(path).head
+    assert head is not None
+    with path.open("ab") as file:
+        file.write(link(Head.parse(head), body).encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind":"request","record":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+        b'{"kind":"request","record":"\xff"}',
+    ],
+    ids=["nested", "not UTF-8"],
+)
+def test_a_body_that_is_hostile(path: Path, body: bytes) -> None:
+    append(path, body)
+    for command in (["verify"], ["verify", "--json"], ["show"], ["show", "--json"]):
+        result = run(*command, path)
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)
+        assert (
+            "the body is none of this format" in " ".join((result.output + result.stderr).split())
+            or "--json" in command
+        )
+
+
+def test_a_body_that_is_strange(path: Path) -> None:
+    """Whatever the log takes can be shown, and nothing in it speaks to the terminal."""
+    append(path, b'{"kind":"request","record":{"a":' + b"[" * 30 + b"]" * 30 + b"}}")
+    append(path, b'{"kind":"request","record":{"\\u0007x\\u202e":"\\u001b[2J","[/]":"[/]"}}')
+    result = run("show", path)
+    assert result.exit_code == 0, result.exception
+    assert not set(result.output) & set("\x1b\x07\u202e")  # not \x1b alone: into a file, colours are dropped anyway
+    assert "[/]=[/]" in result.output
 
 
 @pytest.mark.parametrize("command", ["verify", "show"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
-from typing import Any, Final
+from typing import Final
 
 import jwt
 
@@ -20,6 +21,8 @@ MAX_TOKEN_CHARS: Final = 8192
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _REFUSED_HEADERS: Final = ("b64", "crit", "jku", "jwk", "x5c", "x5u")
 """Header members that would change how a token is read, or bring their own key (RFC 7515, section 4.1)."""
+_TEXTS: Final = ("iss", "jti", "body_sha256")
+_JWS: Final = jwt.PyJWS()
 
 
 class Hs256Authenticator(Authenticator):
@@ -55,27 +58,21 @@ class Hs256Authenticator(Authenticator):
         subject = claims.get("sub")
         if not isinstance(subject, str) or not subject:
             raise Unauthenticated("the token has no subject (sub)")
+        _check_texts(claims)
         return Identity(subject=subject, method="hs256", claims=claims)
 
-    def _verify(self, token: str) -> dict[str, Any]:
+    def _verify(self, token: str) -> dict[str, object]:
+        """The claims under the signature: PyJWT checks that one, the payload is read by our own, stricter rules."""
         try:
-            return jwt.decode(
-                token,
-                self._secret.reveal(),
-                algorithms=["HS256"],
-                options={
-                    "verify_signature": True,
-                    "verify_aud": False,
-                    "verify_exp": False,
-                    "verify_iat": False,
-                    "verify_nbf": False,
-                    "verify_sub": False,
-                },
-            )
+            payload: bytes = _JWS.decode(token, self._secret.reveal(), algorithms=["HS256"])
         except jwt.InvalidSignatureError:
             raise Unauthenticated("the token's signature is wrong: another secret, or it was changed") from None
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise Unauthenticated("the token is not a JWT") from None
+        try:
+            return decode_json(payload, dict[str, object])
+        except ValueError as error:
+            raise Unauthenticated(f"the token is not a JWT: its payload is not strict JSON: {error}") from None
 
 
 def _header(token: str) -> dict[str, object]:
@@ -93,9 +90,20 @@ def _header(token: str) -> dict[str, object]:
     return header
 
 
-def _seconds(claims: dict[str, Any], name: str) -> float:
+def _seconds(claims: dict[str, object], name: str) -> float:
     """A NumericDate (RFC 7519, section 2)."""
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Unauthenticated(f"the token's claim {name} is missing or not a number")
+    if not abs(value) <= sys.float_info.max:  # so that whoever calculates with it may
+        raise Unauthenticated(f"the token's claim {name} is out of range")
     return value
+
+
+def _check_texts(claims: dict[str, object]) -> None:
+    for name in _TEXTS:
+        if not isinstance(claims.get(name, ""), str):
+            raise Unauthenticated(f"the token's claim {name} is not a string")
+    audience = claims.get("aud", "")
+    if not all(isinstance(each, str) for each in (audience if isinstance(audience, list) else [audience])):
+        raise Unauthenticated("the token's claim aud is not a string or a list of strings")

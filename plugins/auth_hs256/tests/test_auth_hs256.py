@@ -1,6 +1,7 @@
 """Issuer and authenticator, each against the other and against two independent JWT libraries."""
 
 import base64
+import hmac
 import json
 import logging
 import pickle
@@ -150,6 +151,9 @@ async def test_a_public_key_is_not_the_secret() -> None:
         ({"exp": True}, "exp is missing or not a number"),
         ({"nbf": lambda: int(time.time()) + 60}, "not valid yet (nbf"),
         ({"iat": lambda: int(time.time()) + 60}, "not valid yet (iat"),
+        ({"exp": 10**400}, "exp is out of range"),
+        ({"exp": -(10**400)}, "exp is out of range"),
+        ({"nbf": -(10**400)}, "nbf is out of range"),
         ({"nbf": "soon"}, "nbf is missing or not a number"),
         ({"sub": None}, "no subject"),
         ({"sub": ""}, "no subject"),
@@ -221,6 +225,103 @@ async def test_a_changed_token() -> None:
 async def test_junk(token: str) -> None:
     with pytest.raises(Unauthenticated, match=r"not a compact JWT|not a JWT"):
         await authenticate(token)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"sub":"x","exp":NaN}',
+        b'{"sub":"x","exp":Infinity}',
+        b'{"sub":"x","exp":1e999}',
+        b'{"sub":"x","exp":9999999999,"nbf":NaN}',
+        b'{"sub":"x","exp":9999999999,"iat":-Infinity}',
+        b'{"sub":"x","exp":9999999999,"other":{"x":[1e999]}}',
+        b'{"sub":"x","exp":' + b"9" * 5000 + b"}",
+        b'{"sub":"x","exp":1,"exp":9999999999}',
+        b'{"sub":"victim","sub":"admin","exp":9999999999}',
+        b'{"sub":"x","exp":9999999999,"other":{"a":1,"a":2}}',
+        b'{"sub":"\\ud800","exp":9999999999}',
+        b'{"sub":"\xff","exp":9999999999}',
+        b'\xef\xbb\xbf{"sub":"x","exp":9999999999}',
+        '{"sub":"x","exp":9999999999}'.encode("utf-16"),
+        '{"sub":"x","exp":9999999999}'.encode("utf-16-le"),
+        '{"sub":"x","exp":9999999999}'.encode("utf-32"),
+        b'{"sub":"x","exp":9999999999,"a":' + b"[" * 2900 + b"]" * 2900 + b"}",
+        b'{"sub":"x","exp":9999999999} {}',
+        b"{'sub':'x','exp':9999999999}",
+    ],
+)
+async def test_a_payload_that_readers_may_differ_over(body: bytes) -> None:
+    assert "its payload is not strict JSON" in await refusal(raw(HEADER, body))
+
+
+@pytest.mark.parametrize("name", ["iss", "jti", "body_sha256", "aud"])
+@pytest.mark.parametrize("value", [5, True, {}, {"a": "b"}, [5], ["signer-1", None]])
+async def test_claims_that_are_no_strings(name: str, value: object) -> None:
+    assert f"claim {name} is not a string" in await refusal(raw(HEADER, payload(**{name: value})))
+    assert f"claim {name} is not a string" in await refusal(raw(HEADER, payload() | {name: None}))
+
+
+async def test_numbers_and_audiences_that_are_right() -> None:
+    for changes in ({"exp": 9999999999.5}, {"exp": 10**300}, {"aud": ["signer-1", "signer-2"]}, {"iss": None}):
+        identity = await authenticate(raw(HEADER, payload(**changes)))
+        assert identity is not None
+        assert changes.items() <= (identity.claims | {"iss": None} if "iss" in changes else identity.claims).items()
+
+
+def lax(part: str) -> str:
+    """Another spelling of the same bytes, for decoders that ignore trailing bits."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = part[:-1] + alphabet[alphabet.index(part[-1]) + 1]
+    assert base64.urlsafe_b64decode(other + "==") == base64.urlsafe_b64decode(part + "==")
+    return other
+
+
+def signed(text: str) -> str:
+    return f"{text}.{b64url(hmac.digest(KEY, text.encode(), 'sha256'))}"
+
+
+async def test_one_spelling_of_a_token() -> None:
+    """Also where the signature is over the other spelling: base64url without spare bits, in each of the three parts."""
+    header, body = b64url(b'{"alg":"HS256" }'), b64url(json.dumps(payload()).ljust(400).encode())
+    token = signed(f"{header}.{body}")
+    assert await authenticate(token)
+    head, _, signature = token.rpartition(".")
+    for other in (signed(f"{lax(header)}.{body}"), signed(f"{header}.{lax(body)}"), f"{head}.{lax(signature)}"):
+        assert other != token
+        assert "base64url or JSON is broken" in await refusal(other)
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512", "none"])
+async def test_pyjwt_is_told_one_algorithm(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second line: even where our own look at the header lets another algorithm through."""
+    token = jwt.encode(payload(), "" if algorithm == "none" else KEY.ljust(64, b"\0"), algorithm=algorithm)
+    monkeypatch.setattr("frost_sidecar_auth_hs256.authenticator._header", lambda token: {"alg": "HS256"})
+    told: list[object] = []
+    real = jwt.PyJWS.decode
+
+    def decode(self: jwt.PyJWS, *arguments: Any, **options: Any) -> Any:
+        told.append(options["algorithms"])
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(jwt.PyJWS, "decode", decode)
+    with pytest.raises(Unauthenticated, match="is not a JWT"):
+        await Hs256Authenticator(Secret(KEY.ljust(64, b"\0"))).authenticate(Credentials(token))
+    assert told == [["HS256"]]
+
+
+async def test_the_edges_of_the_leeway(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 7519: on or after exp a token is refused, on nbf it is accepted; both moved by the leeway."""
+    now = 2_000_000_000
+    monkeypatch.setattr("frost_sidecar_auth_hs256.authenticator.time.time", lambda: float(now))
+    for leeway in (0, 2, 2.5):
+        authenticator = Hs256Authenticator(Secret(KEY), leeway=leeway)
+        base = {"exp": now + 30, "nbf": now, "iat": now}
+        for changes in ({"exp": now - leeway + 0.25}, {"nbf": now + leeway}, {"iat": now + leeway}):
+            assert await authenticator.authenticate(Credentials(raw(HEADER, payload(**{**base, **changes}))))
+        for changes in ({"exp": now - leeway}, {"nbf": now + leeway + 0.25}, {"iat": now + leeway + 0.25}):
+            with pytest.raises(Unauthenticated):
+                await authenticator.authenticate(Credentials(raw(HEADER, payload(**{**base, **changes}))))
 
 
 async def test_a_huge_token() -> None:

@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from frost_sidecar.errors import TransportError
 from frost_sidecar.model import Signer
-from frost_sidecar_transport_mtls.pinning import PinnedContext, alert_in
+from frost_sidecar_transport_mtls.pinning import alert_in
 
 _ROWS: tuple[tuple[type[Exception], Literal["unreachable", "timeout", "tls", "malformed"], str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "tls", "its certificate was refused: {reason}"),
@@ -29,26 +29,33 @@ _ROWS: tuple[tuple[type[Exception], Literal["unreachable", "timeout", "tls", "ma
 )
 """The first row that fits counts."""
 _BROKEN = (aiohttp.ClientOSError, aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError)
+_ENDED = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+"""How a connection that was there ends. Under a connector's error, that is in the TLS handshake."""
 _HINT = "if it does so every time, does it accept our certificate?"
 """Servers on asyncio close without saying so when they refuse a certificate."""
 
 
-def fault(error: Exception, signer: Signer, context: PinnedContext) -> TransportError:
+def fault(error: Exception, signer: Signer, late_alert: str | None) -> TransportError:
     """The :class:`~frost_sidecar.errors.TransportError` for what aiohttp raised.
 
     In TLS 1.3 the server judges our certificate after our side of the handshake is done, so its refusal arrives as an
     alert on an established connection, when the request may already be written. Where that alert is not in the error,
-    it is in ``context``.
+    it is ``late_alert``.
     """
     alert = _alert(error)
     if alert is None and isinstance(error, _BROKEN) and not isinstance(error, aiohttp.ClientConnectorError):
-        alert = context.alert
+        alert = late_alert
     if alert is not None:
         return TransportError(
             "tls", f"{signer.url}: it refused our certificate or TLS ({alert}); is tls.cert valid and of its authority?"
         )
     if isinstance(error, aiohttp.ClientPayloadError) and _garbled(error):
         return TransportError("malformed", f"{signer.url}: the answer's body is not HTTP/1.1; is this a signer?")
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _ENDED):
+        return TransportError(
+            "tls",
+            f"{signer.url}: it closed the connection in the TLS handshake; does it speak TLS 1.3, and is it a signer?",
+        )
     for kind_of_error, kind, text in _ROWS:
         if isinstance(error, kind_of_error):
             return TransportError(kind, f"{signer.url}: {text.format(reason=_reason(error), hint=_HINT)}")

@@ -15,10 +15,14 @@ from frost_sidecar.errors import ConfigError
 from frost_sidecar.model import TlsFiles
 
 
-class _PinnedObject(ssl.SSLObject):
+class PinnedObject(ssl.SSLObject):
     """A TLS connection whose handshake fails unless the peer's certificate carries the context's name."""
 
+    alert: str | None = None
+    """The TLS alert that arrived after the handshake; for whoever explains the connection's end."""
+
     def do_handshake(self) -> None:
+        """Go on with the handshake; at its end, look at the name."""
         super().do_handshake()
         context = self.context
         if not isinstance(context, PinnedContext):
@@ -33,20 +37,17 @@ class _PinnedObject(ssl.SSLObject):
         try:
             return super().read(size, buffer)
         except ssl.SSLError as error:
-            if isinstance(self.context, PinnedContext):
-                self.context.alert = alert_in(error) or self.context.alert
+            self.alert = alert_in(error) or self.alert
             raise
 
 
 class PinnedContext(ssl.SSLContext):
     """A client's TLS context for one peer. Made by :func:`pinned_context`."""
 
-    sslobject_class = _PinnedObject
+    sslobject_class = PinnedObject
 
     pin: str = ""
     """The one name that the peer's certificate must carry: a DNS name, an IP address or a URI."""
-    alert: str | None = None
-    """The last TLS alert that arrived on a connection that was already established; for whoever explains its end."""
 
     @property
     def by_uri(self) -> bool:
@@ -57,7 +58,8 @@ class PinnedContext(ssl.SSLContext):
         """Whether subject alternative names, as pairs of kind and value, are those of the pinned peer.
 
         A URI must match byte for byte and be the only one (X.509-SVID, section 2); DNS names match without regard to
-        case, never by wildcard; IP addresses match by value. The common name counts for nothing.
+        case, never by wildcard, and only in ASCII: other scripts have letters whose lower case is an ASCII letter. IP
+        addresses match by value. The common name counts for nothing.
         """
         if self.by_uri:
             return [value for kind, value in names if kind == "URI"] == [self.pin]
@@ -65,7 +67,7 @@ class PinnedContext(ssl.SSLContext):
         if address is not None:
             return any(kind == "IP Address" and _address(value) == address for kind, value in names)
         wanted = self.pin.rstrip(".").lower()
-        return any(kind == "DNS" and value.lower() == wanted for kind, value in names)
+        return any(kind == "DNS" and value.isascii() and value.lower() == wanted for kind, value in names)
 
 
 def alert_in(error: BaseException) -> str | None:

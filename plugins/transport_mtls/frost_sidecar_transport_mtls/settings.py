@@ -10,8 +10,9 @@ from msgspec import Meta, Struct
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of the connections to the signers."""
 
-    connections_per_signer: Annotated[int, Meta(ge=1, le=1024)] = 8
-    """Most connections to one signer at once; further calls wait for a free one, inside their deadline."""
+    connections_per_signer: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Most connections to one signer at once; further calls wait for a free one, inside their deadline. Not fewer than
+    the coordinator's ``signing.calls_per_signer``, or that wait is held against the signer."""
     connect_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
     """How long TCP connect and TLS handshake together may take."""
     keepalive_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0

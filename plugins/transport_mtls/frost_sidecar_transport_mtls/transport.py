@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Self
+from typing import Any, Final, Self
 
 import aiohttp
 from yarl import URL
@@ -13,8 +14,21 @@ from frost_sidecar.errors import TransportError
 from frost_sidecar.hookspecs import Transport
 from frost_sidecar.model import Answer, Call, Signer
 from frost_sidecar_transport_mtls.faults import fault
-from frost_sidecar_transport_mtls.pinning import PinnedContext
+from frost_sidecar_transport_mtls.pinning import PinnedContext, PinnedObject
 from frost_sidecar_transport_mtls.settings import Settings
+
+_carrier: Final[ContextVar[PinnedObject | None]] = ContextVar("frost_sidecar_transport_mtls.carrier", default=None)
+"""The TLS connection that the current task's call goes over; aiohttp's errors do not say it."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Remembers the connection that it gave to a call."""
+
+    async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*arguments, **options)
+        carrier = connection.transport and connection.transport.get_extra_info("ssl_object")
+        _carrier.set(carrier if isinstance(carrier, PinnedObject) else None)
+        return connection
 
 
 class MtlsTransport(Transport):
@@ -32,7 +46,7 @@ class MtlsTransport(Transport):
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             limit=0,
             limit_per_host=self._settings.connections_per_signer,
             keepalive_timeout=self._settings.keepalive_seconds,
@@ -65,7 +79,7 @@ class MtlsTransport(Transport):
         context = self._contexts.get(signer.server_name)
         if context is None:
             raise TransportError("tls", f"no certificate is configured to be expected for {signer.server_name}")
-        context.alert = None
+        _carrier.set(None)
         try:
             async with self._session.request(
                 call.method,
@@ -82,7 +96,10 @@ class MtlsTransport(Transport):
                     response.close()
                     raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise fault(error, signer, context) from None
+            carrier = _carrier.get()
+            raise fault(error, signer, carrier.alert if carrier else None) from None
+        finally:
+            _carrier.set(None)
 
 
 async def _read(response: aiohttp.ClientResponse, cap: int) -> bytes:

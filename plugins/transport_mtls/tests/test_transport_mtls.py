@@ -262,6 +262,38 @@ async def test_a_wildcard_certificate_is_not_one_signer(authority: Authority, cl
     assert server.received == b""
 
 
+@pytest.mark.parametrize(
+    ("names", "pin"),
+    [
+        ([b"*.example.org", "\u212a.example.org".encode()], "k.example.org"),
+        ([b"*.example.org", "\u212a.example.org".encode()], "K.example.org"),
+        ([b"*.example.org", "\u017f.example.org".encode()], "\u017f.example.org".upper()),
+        ([b"one.example.org."], "one.example.org"),
+        ([b"one.example.org\0.evil.test"], "one.example.org"),
+        ([b"*.example.org", b"one.example.org."], "one.example.org"),
+    ],
+)
+async def test_names_that_only_look_alike(
+    authority: Authority, client_files: TlsFiles, names: list[bytes], pin: str
+) -> None:
+    """The lower case of KELVIN SIGN is k; the wildcard passes OpenSSL, so the name is left to our own check."""
+    encoded = b"".join(bytes([0x82, len(name)]) + name for name in names)
+    san = x509.UnrecognizedExtension(SUBJECT_ALTERNATIVE_NAME, bytes([0x30, len(encoded)]) + encoded)
+    files = _certificate(authority, authority.issue("look-alike", ["x.test"]), common_name="x.test", extension=san)
+    async with raw_server(echo, server_context(files)) as server:
+        error = await refused(server, client_files, pin)
+    assert error.kind == "tls"
+    assert server.received == b""
+
+
+@pytest.mark.parametrize("pin", ["signer-1.test", "127.0.0.1", "spiffe://frost.test/signer/1"])
+def test_openssl_checks_the_name_too(client_files: TlsFiles, pin: str) -> None:
+    context = pinned_context(client_files, pin)
+    assert context.check_hostname == ("://" not in pin)
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert not context.hostname_checks_common_name
+
+
 async def test_two_uris_are_no_spiffe_identity(authority: Authority, client_files: TlsFiles) -> None:
     files = authority.issue("two-uris", ["spiffe://frost.test/a", "spiffe://frost.test/b"])
     async with raw_server(echo, server_context(files)) as server:
@@ -273,7 +305,7 @@ async def test_two_uris_are_no_spiffe_identity(authority: Authority, client_file
 @pytest.mark.parametrize("pin", ["signer-1.test", "spiffe://frost.test/signer/1"])
 async def test_the_common_name_counts_for_nothing(authority: Authority, client_files: TlsFiles, pin: str) -> None:
     plain = authority.issue("common-name", ["x.test"])
-    files = _without_sans(authority, plain, common_name=pin)
+    files = _certificate(authority, plain, common_name=pin)
     async with raw_server(echo, server_context(files)) as server:
         error = await refused(server, client_files, pin)
     assert error.kind == "tls"
@@ -341,6 +373,44 @@ async def test_our_certificate_is_refused_with_an_alert(server_files: TlsFiles, 
         assert "refused our certificate or TLS (unknown ca)" in str(error)
 
 
+async def test_an_alert_stays_with_its_connection(
+    authority: Authority, server_files: TlsFiles, client_files: TlsFiles, strangers_files: TlsFiles
+) -> None:
+    """Calls to one signer share a context: what one connection was told is no reason for another to end."""
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await request(reader)
+        asked.set()
+        await told.wait()
+
+    context = pinned_context(strangers_files, "signer-1.test")
+    lenient = server_context(server_files)
+    lenient.verify_mode = ssl.CERT_NONE
+    errors: dict[str, TransportError] = {}
+
+    async def run(each: MtlsTransport, name: str, server: Server) -> None:
+        with pytest.raises(TransportError) as caught:
+            await each.call(server.signer(), post())
+        errors[name] = caught.value
+
+    async with (
+        raw_server(talk, lenient) as quiet,
+        MtlsTransport({"signer-1.test": context}, Settings()) as each,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(run, each, "quiet", quiet)
+        await asked.wait()
+        for _ in range(3):
+            with blocking_server(server_context(server_files)) as strict:
+                await run(each, "strict", strict)
+            assert errors["strict"].kind == "tls"
+            assert "unknown ca" in str(errors["strict"])
+        told.set()
+    assert errors["quiet"].kind == "unreachable"
+    assert "unknown ca" not in str(errors["quiet"])
+
+
 async def test_our_certificate_is_refused_in_silence(server_files: TlsFiles, strangers_files: TlsFiles) -> None:
     async with raw_server(echo, server_context(server_files)) as server:
         error = await refused(server, strangers_files)
@@ -376,6 +446,30 @@ async def test_a_name_that_does_not_resolve(client_files: TlsFiles) -> None:
     assert "does not resolve" in str(caught.value)
 
 
+@pytest.mark.parametrize("drain", [False, True], ids=["reset", "end"])
+async def test_a_peer_that_ends_the_handshake(client_files: TlsFiles, *, drain: bool) -> None:
+    """As servers on asyncio do that refuse our TLS version; a refused connection is another matter."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10 if not drain else 65536)
+        if drain:
+            writer.write_eof()
+            await reader.read(65536)
+
+    async with raw_server(talk, None) as server:
+        error = await refused(server, client_files)
+    assert error.kind == "tls"
+    assert "closed the connection in the TLS handshake; does it speak TLS 1.3" in str(error)
+
+
+async def test_an_asyncio_server_of_an_older_tls(server_files: TlsFiles, client_files: TlsFiles) -> None:
+    async with raw_server(echo, server_context(server_files, highest=ssl.TLSVersion.TLSv1_2)) as server:
+        error = await refused(server, client_files)
+    assert error.kind == "tls"
+    assert "TLS 1.3" in str(error)
+    assert server.received == b""
+
+
 async def test_a_stalled_handshake(client_files: TlsFiles) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await anyio.sleep_forever()
@@ -388,15 +482,6 @@ async def test_a_stalled_handshake(client_files: TlsFiles) -> None:
             await each.call(server.signer(), post())
     assert caught.value.kind == "timeout"
     assert "connect_seconds" in str(caught.value)
-
-
-async def test_a_peer_that_hangs_up_in_the_handshake(client_files: TlsFiles) -> None:
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(10)
-
-    async with raw_server(talk, None) as server:
-        error = await refused(server, client_files)
-    assert error.kind == "unreachable"
 
 
 async def test_a_stalled_answer_ends_with_the_deadline_and_its_connection(
@@ -562,6 +647,43 @@ async def test_a_redirect_is_an_answer_and_not_followed(server_files: TlsFiles, 
     assert b"ookie" not in server.received
 
 
+async def test_a_cookie_is_never_sent_back(server_files: TlsFiles, client_files: TlsFiles) -> None:
+    """By a host's name: from an IP address aiohttp takes none anyway."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await request(reader)
+            writer.write(reply(b"", headers="Set-Cookie: crumb=1; Path=/\r\n"))
+
+    async with raw_server(talk, server_context(server_files)) as server, transport(client_files) as each:
+        signer = Signer(1, "s", f"https://localhost:{server.port}", "z", "signer-1.test")
+        for _ in range(3):
+            assert await each.call(signer, post()) == Answer(200, b"")
+    assert bytes(server.received).count(b"POST ") == 3
+    assert b"ookie" not in server.received
+    assert b"crumb" not in server.received
+
+
+async def test_the_connection_of_an_oversized_answer_is_not_used_again(
+    server_files: TlsFiles, client_files: TlsFiles
+) -> None:
+    closed = asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = await request(reader)
+        writer.write(reply(body)[:1000])
+        if not await reader.read(1):
+            closed.set()
+
+    async with raw_server(talk, server_context(server_files)) as server, transport(client_files) as each:
+        with pytest.raises(TransportError, match="announces 1001 bytes"):
+            await each.call(server.signer(), post(b"x" * 1001, cap=1000))
+        with anyio.fail_after(2):
+            await closed.wait()
+        assert await each.call(server.signer(), post(b"y")) == Answer(200, b"y")
+        assert server.connections == 2
+
+
 async def test_proxies_in_the_environment_are_ignored(
     server_files: TlsFiles, client_files: TlsFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -643,12 +765,17 @@ def test_names_that_cannot_be_pinned(client_files: TlsFiles, name: str) -> None:
         make_transport(plugin_context(client_files, name))
 
 
-def _without_sans(authority: Authority, plain: TlsFiles, *, common_name: str) -> TlsFiles:
-    """The certificate of ``plain``'s key with a common name and no subject alternative name."""
+SUBJECT_ALTERNATIVE_NAME = x509.ObjectIdentifier("2.5.29.17")
+
+
+def _certificate(
+    authority: Authority, plain: TlsFiles, *, common_name: str, extension: x509.ExtensionType | None = None
+) -> TlsFiles:
+    """A certificate of ``plain``'s key with a common name and, but for ``extension``, no alternative name."""
     key = serialization.load_pem_private_key(plain.key.read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     now = dt.datetime.now(dt.UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
         .issuer_name(authority._name)
@@ -656,8 +783,10 @@ def _without_sans(authority: Authority, plain: TlsFiles, *, common_name: str) ->
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(minutes=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .sign(authority._key, hashes.SHA256())
     )
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=False)
+    certificate = builder.sign(authority._key, hashes.SHA256())
     path = plain.cert.with_name("common-name-only.crt")
     path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return TlsFiles(path, plain.key, plain.ca)
