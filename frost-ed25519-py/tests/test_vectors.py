@@ -55,8 +55,7 @@ def deterministic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     the normal build what it is.
     """
     cargo = shutil.which("cargo")
-    if cargo is None:
-        pytest.skip("building the feature `deterministic` needs cargo")
+    assert cargo is not None, "building the feature `deterministic` needs cargo"
     target = PROJECT / "target" / "deterministic"
     command = [cargo, "build", "--release", "--locked", "--features", "deterministic"]
     # The generated code is the same kind, the linking is quicker.

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +13,6 @@ from frost_ed25519 import FrostError, Identifier, SigningKey, SigningPackage, ro
 from frost_ed25519.keys import KeyPackage, PublicKeyPackage, SecretShare, dkg, generate_with_dealer
 from frost_support import scalar
 from memory import SCALAR, Memory, commits_to, trace, trace_object
-
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/mem").exists(), reason="reads memory by way of /proc"
-)
 
 
 @dataclass
