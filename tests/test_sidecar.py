@@ -200,3 +200,18 @@ async def test_after_the_grace_time_requests_end_with_a_clear_error_and_nothing_
     assert response.headers["Retry-After"] == "1"
     [record] = sidecar.cluster.records
     assert (record.outcome, record.reason) == ("failed", "cancelled")
+
+
+async def test_a_socket_that_took_our_place_is_not_removed_at_the_end(sidecar: MemorySidecar) -> None:
+    async with sidecar.serving():
+        sidecar.path.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(os.fspath(sidecar.path))
+    assert sidecar.path.exists()
+
+
+async def test_the_socket_file_goes_even_if_serving_fails(sidecar: MemorySidecar) -> None:
+    with pytest.raises(ExceptionGroup):
+        async with sidecar.serving():
+            raise ZeroDivisionError
+    assert not sidecar.path.exists()
