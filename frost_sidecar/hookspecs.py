@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Protocol, Self, TypeVar
 
 from frost_sidecar.model import (
     Answer,
@@ -171,32 +171,26 @@ Hook = Literal[
 ]
 
 
-class Specification:
-    """The hooks. A plugin offers any of them, each as a function of one argument named ``context``."""
+class Specification(Protocol):
+    """The hooks: signatures alone. A plugin offers any of them, each as a function of one argument ``context``."""
 
     def make_transport(self, context: PluginContext) -> Transport:
         """Build the transport to the signers."""
-        raise NotImplementedError
 
     def make_token_issuer(self, context: PluginContext) -> TokenIssuer:
         """Build the issuer of signer tokens."""
-        raise NotImplementedError
 
     def make_authenticator(self, context: PluginContext) -> Authenticator:
         """Build a checker of credentials."""
-        raise NotImplementedError
 
     def make_selector(self, context: PluginContext) -> Selector:
         """Build the selector of quorums."""
-        raise NotImplementedError
 
     def make_policy(self, context: PluginContext) -> Policy:
         """Build a policy."""
-        raise NotImplementedError
 
     def make_audit_sink(self, context: PluginContext) -> AuditSink:
         """Build an audit sink."""
-        raise NotImplementedError
 
 
 PRODUCTS: Mapping[Hook, type[Component]] = {

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, cast, get_args, get_type_hints
 
 import pytest
 from aiohttp import web
@@ -124,14 +124,14 @@ def test_the_pages_table_is_the_contract() -> None:
 
 
 def test_the_contract_agrees_with_itself() -> None:
-    hooks = [name for name, _ in inspect.getmembers(Specification, inspect.isfunction)]
+    hooks = [name for name, _ in inspect.getmembers(Specification, inspect.isfunction) if not name.startswith("_")]
     assert sorted(hooks) == sorted(PRODUCTS) == sorted(get_args(Hook))
     for hook in get_args(Hook):
         function = getattr(Specification, hook)
         assert get_type_hints(function) == {"context": PluginContext, "return": PRODUCTS[hook]}
         assert function.__doc__
-        with pytest.raises(NotImplementedError):
-            function(Specification(), None)
+    with pytest.raises(TypeError, match=r"[Pp]rotocol"):  # signatures alone: there is nothing to call
+        cast("Any", Specification)()
     assert set(HOW_MANY["coordinator"]) == set(PRODUCTS)
 
 

@@ -25,9 +25,10 @@ from frost_sidecar.hookspecs import (
     PolicyRequest,
     Quorum,
     Selector,
+    TokenIssuer,
     Transport,
 )
-from frost_sidecar.model import Answer, AuditRecord, Call, Choice, Signed, Signer
+from frost_sidecar.model import Answer, AuditRecord, Call, Choice, Signed, Signer, TokenClaims
 from frost_sidecar.testing import behaviour
 from frost_sidecar.testing.behaviour import Behaviour, Handle
 from frost_sidecar.testing.cluster import MemoryCluster
@@ -214,14 +215,15 @@ async def test_no_quorum_names_every_signer_and_why(cluster: MemoryCluster) -> N
     assert record.signature_sha256 is None
 
 
-async def test_the_deadline_holds_whatever_the_signers_do(tmp_path: Path) -> None:
-    cluster = make_cluster(tmp_path, signing={"call_seconds": 5.0, "budget_seconds": 5.0})
+@pytest.mark.parametrize(("budget", "asked"), [(5.0, 0.2), (0.2, 60.0)], ids=["the caller's", "the budget"])
+async def test_the_shorter_deadline_holds_whatever_the_signers_do(tmp_path: Path, budget: float, asked: float) -> None:
+    cluster = make_cluster(tmp_path, signing={"call_seconds": 5.0, "budget_seconds": budget})
     for identifier in cluster.identifiers:
         cluster.behave(identifier, behaviour.stalled)
     async with cluster.coordinator() as coordinator:
         started = anyio.current_time()
         with pytest.raises(errors.DeadlineExceeded):
-            await coordinator.sign(MESSAGE, timeout=0.2)
+            await coordinator.sign(MESSAGE, timeout=asked)
         assert anyio.current_time() - started < 1.0
     assert [record.outcome for record in cluster.records] == ["failed"]
 
@@ -849,15 +851,31 @@ async def test_a_commitment_with_a_point_seen_before_is_refused(cluster: MemoryC
             await coordinator.sign(MESSAGE, participants=[1, 2])
 
 
-async def test_the_callers_timeout_never_exceeds_the_budget(tmp_path: Path) -> None:
-    cluster = make_cluster(tmp_path, signing={"budget_seconds": 0.2, "call_seconds": 5.0})
-    for identifier in cluster.identifiers:
-        cluster.behave(identifier, behaviour.stalled)
+class Hangs(Selector, TokenIssuer):
+    async def quorums(self, choice: Choice) -> Sequence[Quorum]:
+        await anyio.sleep_forever()
+        return []
+
+    async def issue(self, claims: TokenClaims) -> str:
+        await anyio.sleep_forever()
+        return ""
+
+
+async def test_a_selector_that_hangs_has_a_deadline(tmp_path: Path) -> None:
+    cluster = with_plugin(tmp_path, signing={"plugin_seconds": 0.1})
+    async with cluster.coordinator({"extra": plugin("make_selector", Hangs())}) as coordinator:
+        with anyio.fail_after(2), pytest.raises(errors.InternalError, match="plugin extra could not choose"):
+            await coordinator.sign(MESSAGE)
+
+
+async def test_a_token_plugin_that_hangs_has_a_deadline_and_no_signer_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = make_cluster(tmp_path, signing={"plugin_seconds": 0.05})
+    monkeypatch.setattr(cluster.tokens, "issue", Hangs().issue)
     async with cluster.coordinator() as coordinator:
-        started = anyio.current_time()
-        with pytest.raises(errors.DeadlineExceeded):
-            await coordinator.sign(MESSAGE, timeout=60)
-        assert anyio.current_time() - started < 2
+        with anyio.fail_after(4), pytest.raises(errors.NoQuorum, match="internal: plugin memory: no answer in time"):
+            await coordinator.sign(MESSAGE)
 
 
 async def test_refusals_are_counted_and_a_closed_coordinator_signs_nothing(cluster: MemoryCluster) -> None:
