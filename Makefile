@@ -9,13 +9,15 @@ SETUP := .venv/.complete
 INSTALLED := requirements-dev.txt constraints.txt pyproject.toml $(wildcard plugins/*/pyproject.toml) \
 	$(wildcard frost-ed25519-py/*.toml) frost-ed25519-py/Cargo.lock $(wildcard frost-ed25519-py/src/*.rs)
 RUST := cd frost-ed25519-py && cargo
+ORIGINAL := tests/fixtures/rust
+ORIGINAL_BUILT := $(ORIGINAL)/target/.complete
 
-.PHONY: demo test check format load clean
+.PHONY: demo test check format openapi load clean
 
 demo: $(SETUP)
 	@$(BIN)/frost-sidecar demo
 
-test: $(SETUP)
+test: $(SETUP) $(ORIGINAL_BUILT)
 	$(BIN)/python -m pytest
 
 check: $(SETUP)
@@ -25,10 +27,16 @@ check: $(SETUP)
 	$(RUST) fmt --check
 	$(RUST) clippy --quiet --all-targets -- -D warnings
 	$(RUST) clippy --quiet --all-targets --all-features -- -D warnings
+	for version in 1 2 3; do (cd $(ORIGINAL)/crate-$$version && cargo fmt --check && \
+		cargo clippy --quiet --locked --target-dir ../target -- -D warnings) || exit 1; done
 
 # 10,000 signatures through the Unix socket while a signer is killed and restarted
 load: $(SETUP)
 	$(BIN)/python benchmarks/load.py
+
+# docs/openapi.json, after a change of the HTTP contract
+openapi: $(SETUP)
+	$(BIN)/python -c 'import msgspec; from frost_sidecar.openapi import DOCUMENT as d; print(msgspec.json.format(d).decode())' > docs/openapi.json
 
 format: $(SETUP)
 	$(BIN)/ruff check --fix .
@@ -36,10 +44,17 @@ format: $(SETUP)
 	$(RUST) fmt
 
 clean:
-	rm -rf .venv frost-ed25519-py/target
+	rm -rf .venv frost-ed25519-py/target $(ORIGINAL)/target
 
 $(SETUP): $(INSTALLED)
 	@echo "Setting up .venv (the first time builds the Rust binding: about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+$(ORIGINAL_BUILT): $(ORIGINAL)/main.rs $(wildcard $(ORIGINAL)/crate-*/Cargo.*)
+	@echo "Building what reads group.json as the original does, with three versions of its crate (half a minute) ..."
+	@for version in 1 2 3; do \
+		cargo build --quiet --locked --manifest-path $(ORIGINAL)/crate-$$version/Cargo.toml --target-dir $(ORIGINAL)/target || exit 1; \
+	done
 	@touch $@

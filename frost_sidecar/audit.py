@@ -18,6 +18,7 @@ import anyio
 
 from frost_sidecar.config import AuditConfig
 from frost_sidecar.containment import contained
+from frost_sidecar.contract import SinkReadiness
 from frost_sidecar.errors import AuditUnavailable, Denied, FrostSidecarError
 from frost_sidecar.hookspecs import AuditSink
 from frost_sidecar.logs import get_logger
@@ -29,6 +30,9 @@ log = get_logger("frost_sidecar.audit")
 _LARGEST_BATCH = 512
 """Most records in one write."""
 
+
+_FAILURE_SECONDS = 5.0
+"""How long a failed write speaks against a sink."""
 
 _LONGEST_REASON = 2048
 """Characters of a reason that are kept."""
@@ -92,6 +96,10 @@ class Audit:
             await asyncio.gather(*self._tasks, return_exceptions=True)
         for lane in self._lanes:
             lane.close()
+
+    async def check(self) -> dict[str, SinkReadiness]:
+        """Every sink as it is now, by its plugin's name."""
+        return {lane.name: await lane.check(required=lane in self._required) for lane in self._lanes}
 
     @asynccontextmanager
     async def recording(self, caller: Caller, request: SignRequest) -> AsyncIterator[Entry]:
@@ -157,6 +165,7 @@ class _Lane:
         self._queue: list[_Ticket] = []
         self._writing: list[_Ticket] = []
         self._wake = anyio.Event()
+        self._failed: tuple[float, str | None] = 0.0, None
 
     def submit(self, record: AuditRecord, *, correction: bool = False) -> _Ticket | None:
         """Queue a record; None where the queue is full. A correction of a record may use as much room again."""
@@ -178,6 +187,20 @@ class _Lane:
         if not ticket.done.is_set() and ticket in self._queue:
             self._queue.remove(ticket)
         return ticket.durable
+
+    async def check(self, *, required: bool) -> SinkReadiness:
+        """Whether a record would be made durable now, by the queue, the last write, and the sink's own word."""
+        backlog = len(self._queue) + len(self._writing)
+        when, detail = self._failed
+        if anyio.current_time() - when > _FAILURE_SECONDS:
+            detail = None  # or an unready sidecar would get no request that could prove it ready
+        if backlog >= self._config.max_queue:
+            detail = "its queue is full"
+        try:
+            await contained(self.name, self._config.write_seconds, self._sink.check)
+        except FrostSidecarError as error:
+            detail = str(error)
+        return SinkReadiness(required, detail is None, backlog, detail)
 
     async def flushed(self) -> None:
         """Return when nothing is queued or being written."""
@@ -210,6 +233,7 @@ class _Lane:
         except FrostSidecarError as error:
             why = str(error)
             log.error("audit write failed", sink=self.name, records=len(batch), why=why)  # noqa: TRY400 - no traceback
+        self._failed = anyio.current_time(), why
         result = "failed" if why else "ok"
         self._metrics.audit_writes.labels(self.name, result).observe(time.perf_counter() - started)
         for ticket in batch:

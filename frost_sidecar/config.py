@@ -6,31 +6,40 @@ file count from the file's folder, those in the environment from the working dir
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
+from frost_sidecar.addressing import AllowedUrls, parse_address, parse_url
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.model import MAX_MESSAGE_BYTES, KeyName, Signer, TlsFiles
 
 T = TypeVar("T", bound="ProcessConfig")
 
+DEFAULT_STATE = "./frost_state"
+"""Counts from the working directory, as all that the file does not say."""
+DEFAULT_BIND = "0.0.0.0:7100"
+MAX_BATCH = 1024
+"""Most messages in one batch, whatever is configured."""
+
 Identifier = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
+CertificateName = Annotated[str, Meta(max_length=512, pattern=r"^(DNS|URI):[!-+\--~]+\Z")]
+"""A subject alternative name with its kind in front; printable ASCII without blank and comma."""
 
 ENVIRONMENT: Mapping[str, str] = {
     "FROST_STATE": "state",
     "FROST_SIDECAR_DEV": "dev",
     "FROST_SIDECAR_SOCKET": "server.socket",
+    "BIND": "server.bind",
     "TLS_CERT_PEM": "tls.cert",
     "TLS_KEY_PEM": "tls.key",
     "TLS_SERVER_CA": "tls.ca",
@@ -43,8 +52,8 @@ ENVIRONMENT: Mapping[str, str] = {
 
 _ONE_OF = {"secret_file": "secret_b64", "secret_b64": "secret_file"}
 """Settings that a variable replaces although they have another name."""
-_PATHS = set(ENVIRONMENT) - {"FROST_SIDECAR_DEV", "JWT_HS256_B64", "RUST_LOG", "LOG_LEVEL"}
-_URL = re.compile(r"https://(?P<host>[A-Za-z0-9._-]+|\[(?P<v6>[0-9A-Fa-f:.]+)\])(:(?P<port>[0-9]{1,5}))?/?\Z")
+_PATHS = set(ENVIRONMENT) - {"FROST_SIDECAR_DEV", "BIND", "JWT_HS256_B64", "RUST_LOG", "LOG_LEVEL"}
+_RUST_LEVELS = {"off", "error", "warn", "info", "debug", "trace"}
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 
 
@@ -65,7 +74,7 @@ class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class ProcessConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What coordinator and signer configure alike."""
 
-    state: str = "./frost_state"
+    state: str = DEFAULT_STATE
     """Folder of group.json or of the key shares."""
     dev: bool = False
     """Allow development fallbacks. Never in production; every fallback says so loudly."""
@@ -91,10 +100,11 @@ class ProcessConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 values = tomllib.loads(Path(path).read_text("utf-8"))
             except OSError as error:
                 raise ConfigError(f"cannot read the configuration file: {error.strerror}", path=str(path)) from None
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-                raise ConfigError(f"not a TOML file: {error}", path=str(path)) from None
+            except (ValueError, RecursionError) as error:
+                raise ConfigError(f"not a TOML file: {str(error)[:200]}", path=str(path)) from None
             if "base" in values:
                 raise ConfigError("unknown key", path="base")
+        values.setdefault("state", str(Path.cwd() / DEFAULT_STATE))
         _merge_environment(values, os.environ if environ is None else environ, cls.__struct_fields__)
         return cls.build({**values, "base": str(base)})
 
@@ -152,8 +162,31 @@ class KeyConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The threshold t; needed only where the file does not say it (crate versions before 3.0)."""
 
 
+class CallerTokenRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which bearer tokens callers on TCP may present, beyond what their authenticator checks."""
+
+    audience: Name = "frost-coordinator"
+    """A token's ``aud``, where it has one, must name this: a token for a signer is none for the coordinator."""
+    issuers: tuple[Name, ...] = ()
+    """Accepted ``iss``; empty: any that an authenticator vouches for."""
+    leeway_seconds: Annotated[float, Meta(ge=0, le=30)] = 2.0
+    """Clock difference that is forgiven."""
+
+
 class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The sidecar's listener."""
+    """The sidecar's listeners. With neither ``socket`` nor ``bind`` it listens on TCP, :data:`DEFAULT_BIND`."""
+
+    bind: str | None = None
+    """``HOST:PORT`` of the TCP listener: mTLS, and a bearer token for each request to sign."""
+    tls: TlsConfig | None = None
+    """Certificate, key and authority of the TCP listener; default: the process's own, ``tls``."""
+    client_names: tuple[CertificateName, ...] = ()
+    """Names of which a TCP client's certificate must carry one. Required with TCP, but under ``dev``."""
+    token: CallerTokenRules = CallerTokenRules()
+    metrics_bind: str | None = None
+    """``HOST:PORT`` of a plain-HTTP listener for /healthz, /readyz and /metrics alone; keep it internal."""
+    max_batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)] = 64
+    """Most messages in one batch."""
 
     socket: str | None = None
     """Path of the Unix socket."""
@@ -170,6 +203,14 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a client may take to send a request's body."""
     max_connections: Count = 1024
 
+    def check(self) -> None:
+        """Check the addresses and the socket's mode; raises :class:`ConfigError`."""
+        for name in ("bind", "metrics_bind"):
+            if (address := getattr(self, name)) is not None:
+                parse_address(address, path=f"server.{name}")
+        if int(self.socket_mode, 8) & 0o007:
+            raise ConfigError("the socket must not be open to every user; end it with 0", path="server.socket_mode")
+
 
 class SigningConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Budgets of a sign request."""
@@ -182,6 +223,8 @@ class SigningConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Calls to one signer under way at once; further ones wait their turn, and that is not held against the signer."""
     max_in_flight: Count = 256
     """Requests under way at once; one more is refused as overloaded."""
+    max_in_flight_per_caller: Count | None = None
+    """Requests of one caller under way at once; one more is refused to that caller alone. None: no such limit."""
     max_message_bytes: Annotated[int, Meta(ge=1, le=MAX_MESSAGE_BYTES)] = 16 * 1024
     plugin_seconds: Seconds = 1.0
     """Deadline of one call of a selector, policy or token issuer."""
@@ -212,10 +255,26 @@ class TokenConfig(Struct, frozen=True, forbid_unknown_fields=True):
     lifetime_seconds: Annotated[int, Meta(ge=1, le=60)] = 30
 
 
+class IdempotencyConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Answers kept by ``Idempotency-Key``."""
+
+    replay_seconds: Seconds = 300.0
+    """How long an answer is kept and given again for the same key and request."""
+    max_entries: Count = 262_144
+    """Keys kept in the process's memory; past it requests with a new key are refused as overloaded."""
+    store_seconds: Seconds = 0.5
+    """Deadline of one call of a store that a plugin brings."""
+    on_outage: Literal["refuse", "sign"] = "refuse"
+    """When that store gives no answer: refuse, or sign all the same and be idempotent within this process alone."""
+
+
 class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Configuration of a coordinator, in process or as a sidecar."""
 
-    signers: Annotated[tuple[SignerConfig, ...], Meta(min_length=1, max_length=255)]
+    signers: Annotated[tuple[SignerConfig, ...], Meta(max_length=255)] = ()
+    """The signer nodes. May be left out where ``signer_urls_allow`` lets callers bring their addresses."""
+    signer_urls_allow: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=64)] = ()
+    """Patterns of further URLs that callers may name in ``signer_urls``: see :mod:`frost_sidecar.addressing`."""
     keys: dict[KeyName, KeyConfig] = msgspec.field(default_factory=lambda: {"default": KeyConfig()})
     default_key: KeyName | None = None
     """The key of requests that name none; needed where there are several keys."""
@@ -223,9 +282,14 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     signing: SigningConfig = SigningConfig()
     audit: AuditConfig = AuditConfig()
     token: TokenConfig = TokenConfig()
+    idempotency: IdempotencyConfig = IdempotencyConfig()
 
     def check(self) -> None:
-        """Check signers and keys against each other; raises :class:`ConfigError`."""
+        """Check signers, keys and addresses against each other; raises :class:`ConfigError`."""
+        allowed = self.allowed_urls
+        if not self.signers and not allowed:
+            raise ConfigError("is missing; name the signers, or set signer_urls_allow", path="signers")
+        self.server.check()
         for field in ("identifier", "url", "name"):
             seen: dict[object, int] = {}
             for index, signer in enumerate(self.signer_nodes):
@@ -241,8 +305,17 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ConfigError("with several keys, say which one is the default", path="default_key")
         if self.default_key is not None and self.default_key not in self.keys:
             raise ConfigError(f"{self.default_key!r} is not one of keys", path="default_key")
-        if int(self.server.socket_mode, 8) & 0o007:
-            raise ConfigError("the socket must not be open to every user; end it with 0", path="server.socket_mode")
+
+    @property
+    def allowed_urls(self) -> AllowedUrls:
+        """The patterns of ``signer_urls_allow``; raises :class:`ConfigError`."""
+        return AllowedUrls(self.signer_urls_allow, path="signer_urls_allow")
+
+    @property
+    def listener_tls(self) -> TlsFiles:
+        """The three TLS files of the TCP listener, absolute."""
+        tls = self.server.tls or self.tls
+        return TlsFiles(self.path(tls.cert), self.path(tls.key), self.path(tls.ca))
 
     @property
     def main_key(self) -> str:
@@ -256,23 +329,16 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def _signer(index: int, config: SignerConfig) -> Signer:
-    url = _URL.match(config.url)
-    if url is None or not 1 <= int(url["port"] or 443) <= 65535 or not _is_v6(url["v6"]):
+    address = parse_url(config.url)
+    if address is None:
         raise ConfigError("a signer's URL is https://HOST:PORT and nothing more", path=f"signers[{index}].url")
     return Signer(
         identifier=config.identifier,
         name=config.name or f"signer-{config.identifier}",
         url=config.url.rstrip("/"),
         zone=config.zone,
-        server_name=config.server_name or (url["v6"] or url["host"]).lower(),
+        server_name=config.server_name or address[0],
     )
-
-
-def _is_v6(host: str | None) -> bool:
-    try:
-        return host is None or bool(ipaddress.IPv6Address(host))
-    except ValueError:
-        return False
 
 
 C = TypeVar("C")
@@ -302,8 +368,8 @@ def _merge_environment(values: dict[str, Any], environ: Mapping[str, str], field
             continue
         value: object = text
         if variable == "RUST_LOG":
-            # "info,hyper=warn": targets are Rust's affair. Without a level for all it says nothing to us.
-            levels = [part.strip() for part in text.split(",") if part.strip() and "=" not in part]
+            # "info,hyper=warn,tower": targets are Rust's affair. Without a level for all it says nothing to us.
+            levels = [part.strip() for part in text.split(",") if part.strip().lower() in _RUST_LEVELS]
             if not levels:
                 continue
             value = levels[-1]

@@ -12,32 +12,47 @@ A complete use, in process::
 from __future__ import annotations
 
 import asyncio
-import secrets
+import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Any
 
 import anyio
-import msgspec
-from msgspec import Meta
 
-from frost_sidecar.access import IN_PROCESS
+from frost_sidecar.access import IN_PROCESS, Door
+from frost_sidecar.arguments import Call, Message, check_call, check_choice, check_items, check_message
 from frost_sidecar.audit import Audit
+from frost_sidecar.batch import Batches
 from frost_sidecar.commitments import Commitments
-from frost_sidecar.config import Config, Identifier
+from frost_sidecar.config import Config
 from frost_sidecar.containment import cancelled_from_outside
-from frost_sidecar.errors import ConfigError, FrostSidecarError, MalformedRequest, PluginError
-from frost_sidecar.hookspecs import AuditSink, Component, Policy, Selector, TokenIssuer, Transport
+from frost_sidecar.contract import KeyAnswer, KeysAnswer, Readiness, find_public
+from frost_sidecar.encoding import b64encode
+from frost_sidecar.errors import ConfigError, FrostSidecarError, PluginError
+from frost_sidecar.hookspecs import (
+    AuditSink,
+    Authenticator,
+    Component,
+    IdempotencyStore,
+    Policy,
+    Selector,
+    TokenIssuer,
+    Transport,
+)
+from frost_sidecar.idempotency import Idempotency
+from frost_sidecar.jose import jwk_set, thumbprint
 from frost_sidecar.keygen.group import Group
-from frost_sidecar.listener import Listener
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CollectorRegistry, CoordinatorMetrics, new_registry
-from frost_sidecar.model import REQUEST_ID, TRACEPARENT, KeyName, Signed, Signer, SignRequest
+from frost_sidecar.model import BatchItem, Signed, Signer, SignRequest
+from frost_sidecar.participants import Participants
 from frost_sidecar.plugins import Loaded, load
 from frost_sidecar.policy import Policies
-from frost_sidecar.routes import STATUSES, Routes
+from frost_sidecar.readiness import ReadinessCheck
+from frost_sidecar.routes import Parts, Routes
 from frost_sidecar.selection import ZoneSpread
-from frost_sidecar.server import limits, unix_socket
+from frost_sidecar.server import listening, tcp_address
 from frost_sidecar.sessions import Sessions
 from frost_sidecar.signers import Signers
 from frost_sidecar.signing import Signing
@@ -45,35 +60,21 @@ from frost_sidecar.transport import SignerCalls
 
 log = get_logger("frost_sidecar.coordinator")
 
-C = TypeVar("C", bound=Component)
-
-
 _START_SECONDS = 30.0
 """How long one plugin may take to start."""
 _STOP_SECONDS = 10.0
 """How long one plugin may take to end."""
 
 
-class _Arguments(msgspec.Struct, frozen=True):
-    """Arguments of :meth:`Coordinator.sign`, with the bounds that the socket has too."""
-
-    key: KeyName | None
-    participants: Annotated[tuple[Identifier, ...], Meta(max_length=255)] | None
-    signer_urls: Annotated[tuple[Annotated[str, Meta(max_length=512)], ...], Meta(max_length=255)] | None
-    timeout: Annotated[float, Meta(gt=0)] | None
-    request_id: Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}")]
-    traceparent: Annotated[str, Meta(pattern=f"^{TRACEPARENT.pattern}")] | None
-
-
 class Coordinator:
     """Signs with a quorum of signers. Made by :meth:`open`; takes any number of concurrent calls in its event loop."""
 
-    def __init__(self, config: Config, signing: Signing, signers: Signers, metrics: CoordinatorMetrics) -> None:
+    def __init__(self, config: Config, parts: Parts) -> None:
         self.config = config
-        self.registry = metrics.registry
-        self._signing = signing
-        self._signers = signers
-        self._metrics = metrics
+        self.registry = parts.metrics.registry
+        self.addresses: Mapping[str, str] = {}
+        """Where :meth:`serve` listens: ``socket``, ``bind``, ``metrics_bind``, those that are configured."""
+        self._parts = parts
 
     @classmethod
     @asynccontextmanager
@@ -98,6 +99,7 @@ class Coordinator:
         nodes = config.signer_nodes
         groups = _groups(config, nodes)
         loaded = load(config, "coordinator", signers=nodes, given=plugins)
+        authenticators = loaded.all("make_authenticator", Authenticator)
         try:
             metrics = CoordinatorMetrics(registry if registry is not None else new_registry())
         except ValueError:
@@ -109,25 +111,54 @@ class Coordinator:
             for products in loaded.products.values():
                 for name, product in products:
                     await _enter(stack, name, product)
-            signers = Signers(nodes, config.signing, metrics)
+            participants = Participants(nodes, config.allowed_urls)
+            known = participants.known(groups.values())
+            signers = Signers(known, config.signing, metrics)
             audit = await stack.enter_async_context(Audit(_sinks(config, loaded), config.audit, metrics))
-            sessions = _sessions(config, loaded, signers, metrics)
+            calls = _calls(config, loaded, known, signers, metrics)
+            selector = next(iter(loaded.all("make_selector", Selector)), ("built-in zone spread", ZoneSpread()))
+            sessions = Sessions(signers, Commitments(calls, metrics), calls, selector, config.signing, metrics)
             policies = Policies(loaded.all("make_policy", Policy), config.signing.plugin_seconds)
-            by_identifier = {node.identifier: node for node in nodes}
-            signing = Signing(
-                groups, config.main_key, by_identifier, policies, sessions, audit, config.signing, metrics
+            signing = Signing(groups, config.main_key, participants, policies, sessions, audit, config.signing, metrics)
+            store = next(iter(loaded.all("make_idempotency_store", IdempotencyStore)), None)
+            idempotency = Idempotency(
+                signing.sign, store, config.idempotency, metrics, config.audit.write_seconds, signing.verify
             )
+            stack.push_async_callback(idempotency.close, config.idempotency.store_seconds + 1.0)
             stack.push_async_callback(signing.close, config.signing.budget_seconds)
-            yield cls(config, signing, signers, metrics)
+            yield cls(
+                config,
+                Parts(
+                    door=Door(config.server, authenticators, config.signing.plugin_seconds, metrics),
+                    idempotency=idempotency,
+                    batches=Batches(idempotency, config.server.max_batch, metrics),
+                    readiness=ReadinessCheck(
+                        groups,
+                        nodes,
+                        signers,
+                        calls,
+                        audit,
+                        _certificates(config),
+                        metrics,
+                        by_callers=bool(config.allowed_urls),
+                    ),
+                    signers=signers,
+                    metrics=metrics,
+                    keys=KeysAnswer(config.main_key, {name: _key(group) for name, group in groups.items()}),
+                    jwks=jwk_set(group.public for group in groups.values()),
+                    budget_seconds=config.signing.budget_seconds,
+                ),
+            )
 
     async def sign(
         self,
-        message: bytes | bytearray | memoryview,
+        message: Message,
         *,
         key: str | None = None,
         participants: Sequence[int] | None = None,
         signer_urls: Sequence[str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - a budget shared with the configuration's, not a cancel scope
+        idempotency_key: str | None = None,
         request_id: str | None = None,
         traceparent: str | None = None,
     ) -> Signed:
@@ -137,8 +168,11 @@ class Coordinator:
             message: bytes to sign; for a JWS its signing input.
             key: name of the key; by default the configuration's default key.
             participants: identifiers of the signers that may take part; the quorum is chosen among them.
-            signer_urls: the same by URL; must be configured signers, paired with ``participants`` where both are given.
+            signer_urls: the same by URL; must be configured or allowed, paired with ``participants`` where both are
+                given.
             timeout: seconds for all attempts; the configured budget is the upper bound.
+            idempotency_key: 1 to 255 printable ASCII characters; the same key and request give the same signature for
+                ``idempotency.replay_seconds``, also while the first is under way.
             request_id: appears in logs, audit and at the signers; made when absent.
             traceparent: W3C trace context, passed on.
 
@@ -149,59 +183,85 @@ class Coordinator:
             DeadlineExceeded: the time was not enough.
             InternalError: a defect of ours or of a plugin; the log has the cause under the request id.
         """
-        if not isinstance(message, bytes | bytearray | memoryview):
-            raise MalformedRequest(f"the message must be bytes, not {type(message).__name__}")
-        try:
-            given = msgspec.convert(
-                {
-                    "key": key,
-                    "participants": participants,
-                    "signer_urls": signer_urls,
-                    "timeout": timeout,
-                    "request_id": secrets.token_hex(16) if request_id is None else request_id,
-                    "traceparent": traceparent,
-                },
-                _Arguments,
-            )
-        except msgspec.ValidationError as error:
-            raise MalformedRequest(f"an argument cannot be used: {error}") from None
-        budget = self.config.signing.budget_seconds
-        return await self._signing.sign(
+        started = anyio.current_time()
+        choice = check_choice(key, participants, signer_urls)
+        call = check_call(timeout, idempotency_key, request_id, traceparent)
+        return await self._parts.idempotency.sign(
             IN_PROCESS,
             SignRequest(
-                message=bytes(message),
-                request_id=given.request_id,
-                deadline=anyio.current_time() + min(budget, given.timeout or budget),
-                key=given.key,
-                participants=given.participants,
-                signer_urls=given.signer_urls,
-                traceparent=given.traceparent,
+                message=check_message(message),
+                request_id=call.request_id,
+                deadline=self._deadline(started, call),
+                key=choice.key,
+                participants=choice.participants,
+                signer_urls=choice.signer_urls,
+                traceparent=call.traceparent,
+                idempotency_key=call.idempotency_key,
             ),
         )
 
-    def group_public(self, key: str | None = None) -> bytes:
-        """The group's Ed25519 public key, 32 bytes; raises :class:`UnknownKey`."""
-        return self._signing.group(key).public
+    async def sign_batch(
+        self,
+        items: Sequence[Message | BatchItem],
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in sign
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> list[Signed | FrostSidecarError]:
+        """One outcome for each message, in their order: a signature, or the error that this message got.
 
-    async def serve(self, *, stop: anyio.Event, ready: anyio.Event | None = None) -> None:
-        """Serve the sidecar's endpoints on the configured Unix socket until ``stop`` is set, then drain.
+        ``timeout`` is for all together. The request id of an item is the batch's with ``:INDEX`` behind it. With an
+        ``idempotency_key`` the items that were signed before are answered again and only the others tried again.
 
         Raises:
-            ConfigError: no socket is configured, or it cannot be made.
+            MalformedRequest: an argument or an item cannot be understood; then nothing is signed.
+            TooLarge: more than ``server.max_batch`` items.
+            IdempotencyConflict: the key was used for something else.
         """
+        started = anyio.current_time()
+        call = check_call(timeout, idempotency_key, request_id, traceparent)
+        return await self._parts.batches.sign(IN_PROCESS, check_items(items), call, self._deadline(started, call))
+
+    async def group_public(self, key: str | None = None) -> bytes:
+        """The group's Ed25519 public key, 32 bytes; raises :class:`UnknownKey`."""
+        return find_public(self._parts.keys, key)
+
+    async def jwks(self) -> dict[str, Any]:
+        """The public keys of all groups as a JWK set (RFC 7517), ``kid`` being the thumbprint (RFC 7638)."""
+        return copy.deepcopy(dict(self._parts.jwks))
+
+    async def readiness(self) -> Readiness:
+        """Whether a request could be signed now, and why not; asks the signers, at most once a second."""
+        return await self._parts.readiness.check()
+
+    async def serve(self, *, stop: anyio.Event, ready: anyio.Event | None = None) -> None:
+        """Serve the sidecar's endpoints on the configured listeners until ``stop`` is set, then drain.
+
+        Raises:
+            ConfigError: a listener cannot be made as configured.
+        """
+        if tcp_address(self.config.server) is not None:
+            self._check_tcp()
+        async with listening(self.config, Routes(self._parts)) as addresses:
+            self.addresses = addresses
+            if ready is not None:
+                ready.set()
+            await stop.wait()
+
+    def _check_tcp(self) -> None:
         server = self.config.server
-        if server.socket is None:
-            raise ConfigError("say where to listen, or set FROST_SIDECAR_SOCKET", path="server.socket")
-        path = self.config.path(server.socket)
-        routes = Routes(self._signing, self._signers, self._metrics, self.config.signing.budget_seconds)
-        with unix_socket(path, server) as sock:
-            async with Listener(routes.table, STATUSES, limits(server, self.config.audit.write_seconds)) as listener:
-                await listener.listen(sock)
-                log.info("listening", socket=str(path), mode=server.socket_mode)
-                if ready is not None:
-                    ready.set()
-                await stop.wait()
-                log.info("shutting down", grace_seconds=server.grace_seconds)
+        why = "" if server.bind else "; with neither server.bind nor a Unix socket (FROST_SIDECAR_SOCKET) TCP is meant"
+        if not self._parts.door.has_authenticators:
+            raise ConfigError(f"a TCP listener needs a plugin that checks bearer tokens{why}", path="plugins")
+        if not server.client_names and not self.config.dev:
+            raise ConfigError(
+                f'say which certificates may call, as in ["DNS:mint.example"]{why}', path="server.client_names"
+            )
+
+    def _deadline(self, started: float, call: Call) -> float:
+        budget = self._parts.budget_seconds
+        return started + min(budget, call.timeout or budget)
 
 
 async def _enter(stack: AsyncExitStack, name: str, product: Component) -> None:
@@ -241,7 +301,7 @@ def _groups(config: Config, nodes: Sequence[Signer]) -> dict[str, Group]:
     configured = {node.identifier for node in nodes}
     for name, key in config.keys.items():
         group = Group.load(name, config.path(config.state) / key.group, key.min_signers)
-        if len(group.identifiers & configured) < group.min_signers:
+        if len(group.identifiers & configured) < group.min_signers and not config.allowed_urls:
             raise ConfigError(
                 f"key {name!r} needs {group.min_signers} of the signers {sorted(group.identifiers)}; "
                 f"configured are {sorted(configured)}",
@@ -254,6 +314,18 @@ def _groups(config: Config, nodes: Sequence[Signer]) -> dict[str, Group]:
     return groups
 
 
+def _key(group: Group) -> KeyAnswer:
+    return KeyAnswer(b64encode(group.public), thumbprint(group.public), group.min_signers, len(group.identifiers))
+
+
+def _certificates(config: Config) -> dict[str, Path]:
+    """The process's own certificates that are there, by their use."""
+    files = {"signers": config.tls_files.cert}
+    if tcp_address(config.server) is not None:
+        files["listener"] = config.listener_tls.cert
+    return {use: path for use, path in files.items() if path.exists()}
+
+
 def _sinks(config: Config, loaded: Loaded) -> list[tuple[str, AuditSink]]:
     sinks = loaded.all("make_audit_sink", AuditSink)
     for name in config.audit.best_effort:
@@ -264,15 +336,15 @@ def _sinks(config: Config, loaded: Loaded) -> list[tuple[str, AuditSink]]:
     return sinks
 
 
-def _sessions(config: Config, loaded: Loaded, signers: Signers, metrics: CoordinatorMetrics) -> Sessions:
-    calls = SignerCalls(
+def _calls(
+    config: Config, loaded: Loaded, known: Sequence[Signer], signers: Signers, metrics: CoordinatorMetrics
+) -> SignerCalls:
+    return SignerCalls(
         loaded.only("make_transport", Transport),
         loaded.only("make_token_issuer", TokenIssuer),
         token=config.token,
         signing=config.signing,
         metrics=metrics,
         measured=signers.measured,
-        signers=config.signer_nodes,
+        signers=known,
     )
-    selector = next(iter(loaded.all("make_selector", Selector)), ("built-in zone spread", ZoneSpread()))
-    return Sessions(signers, Commitments(calls, metrics), calls, selector, config.signing, metrics)

@@ -91,6 +91,12 @@ class UnknownKey(RequestError):
     slug = "unknown-key"
 
 
+class IdempotencyConflict(RequestError):
+    """The idempotency key was used for another request a short while ago. Use a fresh key for each request."""
+
+    slug = "idempotency-conflict"
+
+
 class StaleEpoch(RequestError):
     """The commitments are of another life of the signer: burnt. The coordinator fetches new ones."""
 
@@ -143,6 +149,24 @@ class Overloaded(Unavailable):
     slug = "overloaded"
 
 
+class TooManyRequests(Unavailable):
+    """This caller has as many requests under way as one caller may have."""
+
+    slug = "too-many-requests"
+
+
+class IdempotencyUnavailable(Unavailable):
+    """The shared idempotency store gave no answer, so nobody can say whether this request was signed before."""
+
+    slug = "idempotency-unavailable"
+
+
+class SidecarUnreachable(Unavailable):
+    """Raised by the clients: there is no connection to the sidecar, or it broke before the answer was whole."""
+
+    slug = "sidecar-unreachable"
+
+
 class TooManyClients(Unavailable):
     """A signer holds commitments for as many clients as configured already."""
 
@@ -159,6 +183,12 @@ class DeadlineExceeded(FrostSidecarError):
     """The request's time budget ran out before a signature was verified and recorded."""
 
     slug = "deadline-exceeded"
+
+
+class UnexpectedAnswer(FrostSidecarError):
+    """Raised by the clients: what answered does not speak the sidecar's contract; is it the right address?"""
+
+    slug = "unexpected-answer"
 
 
 class TransportError(FrostSidecarError):

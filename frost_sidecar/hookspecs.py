@@ -35,6 +35,7 @@ from frost_sidecar.model import (
     AuditRecord,
     Call,
     Choice,
+    Claim,
     Credentials,
     Decision,
     Identity,
@@ -52,9 +53,11 @@ __all__ = [
     "Authenticator",
     "Call",
     "Choice",
+    "Claim",
     "Component",
     "Credentials",
     "Decision",
+    "IdempotencyStore",
     "Identity",
     "PluginContext",
     "Policy",
@@ -132,7 +135,8 @@ class Authenticator(Component):
         """Return whom the credentials prove, or None for "not mine": another kind of credentials, another authority.
 
         Raises :class:`~frost_sidecar.errors.Unauthenticated` for credentials of its kind that are wrong. The host
-        checks the claims against the call (audience, lifetime, body digest, replay).
+        checks the claims against the call: on a signer all of :class:`TokenClaims`, for a caller of the coordinator
+        audience, issuer, and the times that there are.
         """
 
 
@@ -165,9 +169,49 @@ class AuditSink(Component):
         Never called twice at once.
         """
 
+    async def check(self) -> None:
+        """Raise when a record could not be made durable now; for ``/readyz``. The default knows nothing to check.
+
+        May be called at any time, also while :meth:`append` runs; writes no record.
+        """
+
+
+class IdempotencyStore(Component):
+    """Keeps one answer per idempotency key. At most one; the default keeps them in the process's memory.
+
+    A store that several replicas share makes them sign once for one key. Keys are 64 hexadecimal digits, made by the
+    host from caller and ``Idempotency-Key``; ``owner`` is unique to one attempt; answers are opaque and below 4096
+    bytes. No method may be answered from a copy that can lag behind (a read replica, a cache): two would sign.
+    """
+
+    @abstractmethod
+    async def claim(self, key: str, fingerprint: bytes, owner: str, seconds: float) -> Claim:
+        """Take ``key`` for ``owner`` if nobody has it, in one atomic step, and say who has it otherwise.
+
+        What is taken is free again after ``seconds``, in case the owner dies. Asked again by the same owner before
+        there is an answer, it is still the owner's: a client may repeat a call whose answer was lost.
+        """
+
+    @abstractmethod
+    async def complete(self, key: str, owner: str, answer: bytes, seconds: float) -> None:
+        """Store ``answer`` for ``seconds`` under the fingerprint of the claim.
+
+        Nothing happens where ``owner`` does not hold ``key`` (any more), in the same atomic step.
+        """
+
+    @abstractmethod
+    async def release(self, key: str, owner: str) -> None:
+        """Free ``key``, if ``owner`` still holds it without an answer: the request failed and may be tried again."""
+
 
 Hook = Literal[
-    "make_transport", "make_token_issuer", "make_authenticator", "make_selector", "make_policy", "make_audit_sink"
+    "make_transport",
+    "make_token_issuer",
+    "make_authenticator",
+    "make_selector",
+    "make_policy",
+    "make_audit_sink",
+    "make_idempotency_store",
 ]
 
 
@@ -192,6 +236,9 @@ class Specification(Protocol):
     def make_audit_sink(self, context: PluginContext) -> AuditSink:
         """Build an audit sink."""
 
+    def make_idempotency_store(self, context: PluginContext) -> IdempotencyStore:
+        """Build the store of answers by idempotency key."""
+
 
 PRODUCTS: Mapping[Hook, type[Component]] = {
     "make_transport": Transport,
@@ -200,6 +247,7 @@ PRODUCTS: Mapping[Hook, type[Component]] = {
     "make_selector": Selector,
     "make_policy": Policy,
     "make_audit_sink": AuditSink,
+    "make_idempotency_store": IdempotencyStore,
 }
 """What each hook returns; checked by the host."""
 
@@ -211,6 +259,7 @@ HOW_MANY: Mapping[Literal["coordinator", "signer"], Mapping[Hook, tuple[int, int
         "make_selector": (0, 1),
         "make_policy": (0, None),
         "make_audit_sink": (0, None),
+        "make_idempotency_store": (0, 1),
     },
     "signer": {"make_authenticator": (1, None)},
 }

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Self
 
 import anyio
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from frost_sidecar.errors import (
     Denied,
@@ -43,6 +43,7 @@ Handler = Callable[["Exchange"], Awaitable[web.Response]]
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 _SERVER: Final = "frost-sidecar"
+_CONTINUE: Final = "100-continue"
 _READING_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of bodies that are being read at once; a body without a length counts as the largest allowed."""
 _BACKLOG: Final = 512
@@ -98,6 +99,7 @@ class Exchange:
         if "Content-Encoding" in self.request.headers:
             raise MalformedRequest("compressed bodies are not accepted; send the JSON as it is")
         announced = self.request.content_length
+        await self._continue()
         try:
             with self._reading.reserved(self.limits.max_body_bytes if announced is None else announced):
                 with anyio.fail_after(self.limits.body_seconds):
@@ -108,6 +110,12 @@ class Exchange:
             raise MalformedRequest(f"the body did not arrive within {self.limits.body_seconds:g} s") from None
         except (ConnectionError, web.RequestPayloadError):
             raise MalformedRequest("the connection ended before the body was whole") from None
+
+    async def _continue(self) -> None:
+        """Ask a client that waits for it to send the body: not before it is clear that the body will be read."""
+        if self.request.headers.get("Expect", "").lower() == _CONTINUE and self.request.version >= HttpVersion11:
+            await self.request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.request.writer.output_size = 0  # the answer has not begun
 
 
 class Listener:
@@ -131,7 +139,10 @@ class Listener:
         reading = _Reading(limits)
         app = web.Application(client_max_size=limits.max_body_bytes, middlewares=[self._exchange])
         for (method, path), handler in routes.items():
-            app.router.add_route(method, path, _endpoint(handler, limits, reading))
+            for each in ("GET", "HEAD") if method == "GET" else (method,):
+                endpoint = _endpoint(handler, limits, reading)
+                app.router.add_route(each, path, endpoint, expect_handler=self._expectation)
+        app.router.add_route("*", "/{path:.*}", _elsewhere(routes), expect_handler=self._expectation)
         self._runner = web.AppRunner(app, shutdown_timeout=limits.farewell_seconds)
 
     async def __aenter__(self) -> Self:
@@ -162,6 +173,8 @@ class Listener:
     def _refuse(self, error: FrostSidecarError, request_id: str) -> web.Response:
         status = next(self._statuses[base] for base in type(error).__mro__ if base in self._statuses)
         headers = {REQUEST_ID_HEADER: request_id}
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
         if isinstance(error, Unavailable):
             headers["Retry-After"] = str(max(1, round(error.retry_after)))
         outcome: Outcome = "denied" if isinstance(error, Denied) else "failed"
@@ -171,8 +184,7 @@ class Listener:
     async def _exchange(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        given = request.headers.get(REQUEST_ID_HEADER, "")
-        request_id = given if REQUEST_ID.match(given) else secrets.token_hex(16)
+        request_id = _request_id(request)
         started = time.perf_counter()
         response = await self._answer(request, handler, request_id)
         log.log(
@@ -189,6 +201,13 @@ class Listener:
         if self._draining:
             response.force_close()
         return response
+
+    async def _expectation(self, request: web.Request) -> web.StreamResponse | None:
+        """Refuse what nobody can expect of us. ``100-continue`` is answered when the body is wanted."""
+        if request.headers.get("Expect", _CONTINUE).lower() == _CONTINUE:
+            return None
+        headers = {REQUEST_ID_HEADER: _request_id(request), "Server": _SERVER}
+        return _problem("http", HTTPStatus.EXPECTATION_FAILED, "Expect: only 100-continue is understood", headers)
 
     async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], request_id: str
@@ -251,6 +270,11 @@ class Listener:
         return not self._scopes
 
 
+def _request_id(request: web.BaseRequest) -> str:
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    return given if REQUEST_ID.match(given) else secrets.token_hex(16)
+
+
 def _level(status: int) -> int:
     """Answers as they should be are for debugging; the audit log has the requests themselves."""
     return logging.DEBUG if status < 400 else logging.INFO if status < 500 else logging.WARNING
@@ -265,6 +289,22 @@ def _endpoint(
         return await handler(Exchange(request, request[_REQUEST_ID], limits, reading))
 
     return endpoint
+
+
+def _elsewhere(
+    routes: Mapping[tuple[str, str], Handler],
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """What answers at every path and method that is not in ``routes``."""
+    methods: dict[str, set[str]] = {}
+    for method, path in routes:
+        methods.setdefault(path, set()).update(("GET", "HEAD") if method == "GET" else (method,))
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        if (allowed := methods.get(request.path)) is not None:
+            raise web.HTTPMethodNotAllowed(request.method, sorted(allowed))
+        raise web.HTTPNotFound
+
+    return elsewhere
 
 
 class _Connection(web.RequestHandler):

@@ -14,7 +14,7 @@ import structlog
 
 from frost_sidecar.errors import ConfigError
 
-_LEVELS = {"trace": "DEBUG", "warn": "WARNING"}
+_LEVELS = {"trace": "DEBUG", "warn": "WARNING", "off": "CRITICAL"}
 """Names that ``RUST_LOG`` knows and :mod:`logging` does not."""
 
 

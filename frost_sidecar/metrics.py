@@ -10,13 +10,15 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
+from frost_sidecar.model import BreakerState
+
 __all__ = ["BREAKER_STATES", "CollectorRegistry", "CoordinatorMetrics", "SignerMetrics", "new_registry", "render"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5.0, 10.0)
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-BREAKER_STATES = ("healthy", "cooling", "quarantined")
+BREAKER_STATES: tuple[BreakerState, ...] = ("healthy", "cooling", "quarantined")
 
 
 def new_registry() -> CollectorRegistry:
@@ -87,6 +89,34 @@ class CoordinatorMetrics:
             "Time of one write of records to an audit sink, by sink and result: ok or failed.",
             ["sink", "result"],
             buckets=_LATENCY,
+            registry=registry,
+        )
+        self.certificate_expiry = Gauge(
+            "frost_coordinator_certificate_expiry_timestamp_seconds",
+            "End of validity of the process's own certificates, seconds since the epoch, by use: signers, listener.",
+            ["use"],
+            registry=registry,
+        )
+        self.ready = Gauge(
+            "frost_coordinator_ready", "1 where /readyz last said that a request could be signed.", registry=registry
+        )
+        self.batch_size = Histogram(
+            "frost_coordinator_batch_size",
+            "Messages in one request to /sign/batch.",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 1024),
+            registry=registry,
+        )
+        self.idempotency = Counter(
+            "frost_coordinator_idempotency",
+            "Requests with an idempotency key, by result: new, unshared, replayed, joined, conflict, unavailable, "
+            "corrupt, overloaded or failed.",
+            ["result"],
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "frost_coordinator_refusals",
+            "Requests on TCP refused before they were read, by reason: certificate or token.",
+            ["reason"],
             registry=registry,
         )
         self.audit_backlog = Gauge(

@@ -12,6 +12,9 @@ import msgspec
 Outcome = Literal["signed", "denied", "failed"]
 """How a request ended: the same three words in HTTP, audit and metric labels."""
 
+BreakerState = Literal["healthy", "cooling", "quarantined"]
+"""What a signer's record so far means for it: asked as usual, asked last, not asked."""
+
 Quorum = tuple[int, ...]
 """Identifiers of the signers of one session, ascending."""
 
@@ -24,6 +27,9 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
 """Form of a W3C trace context (Trace Context, section 3.2)."""
+
+IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}\Z")
+"""Form of an idempotency key: printable ASCII without blanks. A UUID is a good one."""
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Most bytes of a message that is signed."""
@@ -69,6 +75,19 @@ class SignRequest:
     participants: tuple[int, ...] | None = None
     signer_urls: tuple[str, ...] | None = None
     traceparent: str | None = None
+    idempotency_key: str | None = None
+    replay_seconds: float | None = None
+    """How long its answer is kept for the idempotency key, where that is shorter than configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One message of a batch, with what may differ from item to item."""
+
+    message: bytes
+    key: str | None = None
+    participants: tuple[int, ...] | None = None
+    signer_urls: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +99,8 @@ class Signed:
     participants: Quorum
     key: str
     request_id: str
+    replayed: bool = False
+    """Whether it was made for an earlier request with the same idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +193,19 @@ class TokenClaims(msgspec.Struct, frozen=True, omit_defaults=True):
     exp: int
     jti: str
     body_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an idempotency store knows of a key after :meth:`~frost_sidecar.hookspecs.IdempotencyStore.claim`.
+
+    ``mine``: the key was free and is now held for the one who asked. Otherwise ``fingerprint`` is that of the request
+    which holds or held it, and ``answer`` what was stored for it, None while that request is still under way.
+    """
+
+    mine: bool
+    fingerprint: bytes = b""
+    answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,15 @@ def parse_jws(message: bytes) -> JwsSigningInput | None:
 
     Raises:
         MalformedRequest: a lenient reader would see a JWS or JWT in it, and perhaps another one than a strict reader:
-            a repeated member, bits or characters too many in the base64url. No policy could speak for all readers.
+            a repeated member, bits or characters too many in the base64url, a payload that is not base64url at all
+            (``b64`` in the header, RFC 7797). No policy could speak for all readers.
     """
     protected, dot, rest = message.partition(b".")
-    if not dot or b"." in rest:
+    if not dot:
+        return None
+    if (_leniently(protected) or {}).get("b64", True) is not True:
+        raise MalformedRequest("the message is a JWS with an unencoded payload (b64, RFC 7797), which is not signed")
+    if b"." in rest:
         return None
     header = _object(protected, "header")
     if header is None:
@@ -68,13 +73,15 @@ def _object(part: bytes, name: str) -> dict[str, object] | None:
     try:
         return decode_json(decode_base64url(part), dict[str, object])
     except ValueError as error:
-        if _looks_like_object(part):
+        if _leniently(part) is not None:
             raise MalformedRequest(f"the message looks like a JWS, and its {name} has two readings: {error}") from None
         return None
 
 
-def _looks_like_object(part: bytes) -> bool:
+def _leniently(part: bytes) -> dict[str, object] | None:
+    """The JSON object that the most forgiving reader finds in a part."""
     try:
-        return isinstance(json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))), dict)
+        value = json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
     except (ValueError, RecursionError):
-        return False
+        return None
+    return value if isinstance(value, dict) else None

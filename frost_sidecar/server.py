@@ -1,4 +1,4 @@
-"""The sidecar's listeners: today the Unix socket."""
+"""The sidecar's listeners: the Unix socket, TCP with mTLS, and the internal one for health and metrics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
-from frost_sidecar.config import ServerConfig
+from frost_sidecar.channel import bind, server_context, spell
+from frost_sidecar.config import DEFAULT_BIND, Config, ServerConfig
+from frost_sidecar.contract import STATUSES
 from frost_sidecar.errors import ConfigError
-from frost_sidecar.listener import Limits
+from frost_sidecar.listener import Limits, Listener
 from frost_sidecar.logs import get_logger
+from frost_sidecar.routes import Routes
 
 log = get_logger("frost_sidecar.server")
 
@@ -23,7 +26,52 @@ _LONGEST_PATH = 107
 """Bytes of ``sun_path`` on Linux, less the closing zero (unix(7))."""
 
 
-def limits(config: ServerConfig, write_seconds: float) -> Limits:
+@asynccontextmanager
+async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, str]]:
+    """Serve on every configured listener while the block runs, then drain; gives their addresses by name.
+
+    The names are ``socket`` (a path), ``bind`` and ``metrics_bind`` (``HOST:PORT``, with the port that a 0 became).
+
+    Raises:
+        ConfigError: a listener cannot be made as configured.
+    """
+    server = config.server
+    address = tcp_address(server)
+    tls = None
+    if address is not None:
+        section = "tls" if server.tls is None else "server.tls"
+        tls = server_context(config.listener_tls, section)
+    addresses: dict[str, str] = {}
+    async with AsyncExitStack() as stack:
+        bounds = _limits(server, config.audit.write_seconds)
+        if server.metrics_bind is not None:  # first in, last out: health can be seen while the others drain
+            internal = stack.enter_context(bind(server.metrics_bind, "server.metrics_bind"))
+            await (await stack.enter_async_context(Listener(routes.internal, STATUSES, bounds))).listen(internal)
+            addresses["metrics_bind"] = spell(internal)
+        sockets: list[socket.socket] = []
+        if server.socket is not None:
+            path = config.path(server.socket)
+            sockets.append(stack.enter_context(unix_socket(path, server)))
+            addresses["socket"] = str(path)
+        if address is not None:
+            sockets.append(stack.enter_context(bind(address, "server.bind")))
+            addresses["bind"] = spell(sockets[-1])
+            if not server.client_names:
+                log.warning("any certificate of the authority may call; set server.client_names")
+        listener = await stack.enter_async_context(Listener(routes.table, STATUSES, bounds))
+        for sock in sockets:
+            await listener.listen(sock, None if sock.family == socket.AF_UNIX else tls)
+        log.info("listening", **addresses)
+        yield addresses
+        log.info("shutting down", grace_seconds=server.grace_seconds)
+
+
+def tcp_address(server: ServerConfig) -> str | None:
+    """Where the TCP listener is: as configured; where nothing is configured at all, :data:`DEFAULT_BIND`."""
+    return DEFAULT_BIND if server.bind is None and server.socket is None else server.bind
+
+
+def _limits(config: ServerConfig, write_seconds: float) -> Limits:
     """The listener's bounds; at the end a cancelled request may still write its record, for ``write_seconds``."""
     return Limits(
         max_body_bytes=config.max_body_bytes,

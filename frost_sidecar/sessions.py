@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -87,9 +87,9 @@ class Sessions:
         self._metrics = metrics
 
     async def sign(
-        self, group: Group, message: bytes, among: Iterable[int], trace: Trace, attempts: list[Attempt]
+        self, group: Group, message: bytes, among: Mapping[int, Signer], trace: Trace, attempts: list[Attempt]
     ) -> Attempt:
-        """The first attempt that gives a signature, of ``among``; every attempt is added to ``attempts`` as it starts.
+        """The first attempt that gives a signature, by a quorum of ``among``; ``attempts`` gets each as it starts.
 
         Raises:
             NoQuorum: nobody is left to ask, or too many sessions failed; the message names signers and faults.
@@ -109,12 +109,12 @@ class Sessions:
                 break
             attempt = Attempt(secrets.token_hex(16), quorum)
             attempts.append(attempt)
-            await self._run(attempt, group, message, trace)
+            await self._run(attempt, group, message, {each: among[each] for each in quorum}, trace)
             self._metrics.sessions.labels("signed" if attempt.signature else "failed").inc()
             if attempt.signature is not None:
                 return attempt
             for fault in attempt.faults:
-                self._signers.failed(fault)
+                self._signers.failed(fault, among[fault.identifier])
                 if fault.kind not in BLAMELESS or fault.identifier in forgiven:
                     out.add(fault.identifier)
                 forgiven.add(fault.identifier)
@@ -141,13 +141,15 @@ class Sessions:
         tried = {attempt.quorum for attempt in attempts}
         return next((quorum for quorum in quorums if quorum not in tried), quorums[0] if quorums else None)
 
-    async def _run(self, attempt: Attempt, group: Group, message: bytes, trace: Trace) -> None:
+    async def _run(
+        self, attempt: Attempt, group: Group, message: bytes, signers: Mapping[int, Signer], trace: Trace
+    ) -> None:
         """One session (RFC 9591, section 5): commitments, signing package, shares, aggregate."""
         leases: dict[int, Lease] = {}
         try:
             with self._metrics.phases.labels("commit").time():
                 await _together(
-                    attempt.quorum, lambda each: self._commitments.lease(self._signers[each], group.name, trace), leases
+                    attempt.quorum, lambda each: self._commitments.lease(signers[each], group.name, trace), leases
                 )
             package = frost.SigningPackage({each: lease.points for each, lease in leases.items()}, message)
             attempt.package_sha256 = hashlib.sha256(package.serialize()).hexdigest()

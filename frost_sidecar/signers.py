@@ -13,7 +13,7 @@ from frost_sidecar.config import SigningConfig
 from frost_sidecar.errors import FaultKind, SignerError
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics
-from frost_sidecar.model import Candidate, Signer
+from frost_sidecar.model import BreakerState, Candidate, Signer
 
 log = get_logger("frost_sidecar.signers")
 
@@ -22,6 +22,7 @@ BLAMELESS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment"
 plugin failed."""
 
 _SUSPICIOUS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment"})
+_SILENCE: frozenset[FaultKind] = frozenset({"unreachable", "timeout"})
 _FORGIVEN = 3
 """Suspicious faults without a good share in between that count as one failure: nobody restarts that often."""
 
@@ -82,14 +83,20 @@ class Signers:
         health.failures = health.excuses = 0
         health.cooling_until = 0.0
 
-    def failed(self, fault: SignerError) -> None:
-        """Take note of a fault: cool the signer down, quarantine it, or neither, by its kind."""
+    def failed(self, fault: SignerError, asked: Signer) -> None:
+        """Take note of a fault: cool the signer down, quarantine it, or neither, by its kind.
+
+        ``asked`` is the signer as it was addressed. An address that the caller brought says little of the signer: for
+        one that is configured only proof counts, for one that is not also silence.
+        """
         signer, health = self._nodes[fault.identifier], self._health[fault.identifier]
         self._metrics.faults.labels(signer.name, fault.kind).inc()
         if fault.kind == "bad-share":
             seconds = self._config.quarantine_seconds
             health.quarantined_until = self._clock() + seconds
             log.error("signer quarantined", signer=signer.name, fault=fault.detail, seconds=seconds)
+            return
+        if asked.url != signer.url and (signer.url or fault.kind not in _SILENCE):
             return
         health.excuses += fault.kind in _SUSPICIOUS
         if fault.kind in BLAMELESS and (fault.kind not in _SUSPICIOUS or health.excuses < _FORGIVEN):
@@ -120,11 +127,15 @@ class Signers:
             if (health := self._health[identifier]).quarantined_until <= now
         )
 
+    def state(self, identifier: int) -> BreakerState:
+        """The state that the signer is in now."""
+        now, health = self._clock(), self._health[identifier]
+        quarantined, cooling = health.quarantined_until > now, health.cooling_until > now
+        return "quarantined" if quarantined else "cooling" if cooling else "healthy"
+
     def publish(self) -> None:
         """Bring the state gauges up to date; states end by the clock, not by an event."""
-        now = self._clock()
-        for identifier, health in self._health.items():
-            quarantined, cooling = health.quarantined_until > now, health.cooling_until > now
-            state = "quarantined" if quarantined else "cooling" if cooling else "healthy"
+        for identifier in self._health:
+            state = self.state(identifier)
             for each in BREAKER_STATES:
                 self._metrics.signer_state.labels(self._nodes[identifier].name, each).set(each == state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
@@ -18,15 +19,16 @@ from frost_sidecar.errors import (
     InternalError,
     MalformedRequest,
     Overloaded,
-    ParticipantsError,
     ShuttingDown,
     TooLarge,
+    TooManyRequests,
     UnknownKey,
 )
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
-from frost_sidecar.model import Caller, Outcome, PolicyRequest, Signed, Signer, SignRequest
+from frost_sidecar.model import Caller, Outcome, PolicyRequest, Signed, SignRequest
+from frost_sidecar.participants import Participants
 from frost_sidecar.policy import Policies, parse_jws
 from frost_sidecar.sessions import Attempt, Sessions, blame
 from frost_sidecar.transport import Trace
@@ -41,7 +43,7 @@ class Signing:
         self,
         groups: Mapping[str, Group],
         main_key: str,
-        signers: Mapping[int, Signer],
+        participants: Participants,
         policies: Policies,
         sessions: Sessions,
         audit: Audit,
@@ -50,13 +52,14 @@ class Signing:
     ) -> None:
         self._groups = groups
         self._main_key = main_key
-        self._signers = signers
+        self._participants = participants
         self._policies = policies
         self._sessions = sessions
         self._audit = audit
         self._config = config
         self._metrics = metrics
         self._in_flight = 0
+        self._by_caller: Counter[Caller] = Counter()
         self._closed = False
         self._idle = anyio.Event()
 
@@ -71,13 +74,13 @@ class Signing:
                 has a deadline of its own, ``audit.write_seconds``, beyond the request's.
             InternalError: a defect; the cause is logged.
         """
-        async with self._admitted(request), self._audit.recording(caller, request) as entry:
+        async with self._admitted(caller, request), self._audit.recording(caller, request) as entry:
             attempts: list[Attempt] = []
             try:
                 with _until(request.deadline, attempts):
                     group = self.group(request.key)
                     entry.key = group.name
-                    among = self._participants(group, request)
+                    among = self._participants.of(group, request)
                     await self._may(caller, group, request)
                     trace = Trace(request.request_id, request.traceparent)
                     attempt = await self._sessions.sign(group, request.message, among, trace, attempts)
@@ -87,6 +90,13 @@ class Signing:
             entry.participants = attempt.quorum
         self._metrics.signs.inc()
         return Signed(entry.signature, group.public, attempt.quorum, group.name, request.request_id)
+
+    def verify(self, request: SignRequest, signed: Signed) -> None:
+        """Check that ``signed`` answers ``request`` under the request's key; raises :class:`FrostSidecarError`."""
+        group = self.group(request.key)
+        _check_signature(group, request.message, signed.signature)
+        if signed.key != group.name or signed.group_public != group.public:
+            raise InternalError("the signature is of another key than the one asked for")
 
     def group(self, key: str | None) -> Group:
         """The group of a key's name, None for the main key; raises :class:`UnknownKey`."""
@@ -101,39 +111,7 @@ class Signing:
                 PolicyRequest(caller, group.name, request.message, parse_jws(request.message), request.request_id)
             )
 
-    def _participants(self, group: Group, request: SignRequest) -> frozenset[int]:
-        """Who may take part: all signers of the key, or fewer where the caller narrows the choice."""
-        among = group.identifiers & self._signers.keys()
-        if request.participants is not None:
-            given = frozenset(request.participants)
-            if len(given) != len(request.participants):
-                raise ParticipantsError("participants: an identifier stands twice")
-            if not given <= among:
-                unknown = ", ".join(map(str, sorted(given - among)))
-                raise ParticipantsError(f"participants: no signer {unknown} is configured for key {group.name!r}")
-            among = given
-        if request.signer_urls is not None:
-            among = self._addressed(request, among)
-        if len(among) < group.min_signers:
-            raise ParticipantsError(f"participants: {len(among)} signers given, {group.min_signers} are needed")
-        return among
-
-    def _addressed(self, request: SignRequest, among: frozenset[int]) -> frozenset[int]:
-        """The signers that ``signer_urls`` name. A caller can only name configured ones, never point us elsewhere."""
-        by_url = {signer.url: identifier for identifier, signer in self._signers.items()}
-        urls = [url.rstrip("/") for url in request.signer_urls or ()]
-        if any(url not in by_url for url in urls):
-            raise ParticipantsError("signer_urls: not the URL of a configured signer")
-        identifiers = [by_url[url] for url in urls]
-        if len(set(identifiers)) != len(identifiers):
-            raise ParticipantsError("signer_urls: a URL stands twice")
-        if request.participants is not None and tuple(identifiers) != request.participants:
-            raise ParticipantsError("signer_urls do not pair with participants by position")
-        if not among.issuperset(identifiers):
-            raise ParticipantsError("signer_urls: a signer is not one of the key's")
-        return frozenset(identifiers)
-
-    def _check(self, request: SignRequest) -> None:
+    def _check(self, caller: Caller, request: SignRequest) -> None:
         if self._closed:
             raise ShuttingDown("the coordinator is closed")
         if not request.message:
@@ -143,6 +121,9 @@ class Signing:
             raise TooLarge(f"the message has {size} bytes, {limit} are allowed")
         if self._in_flight > self._config.max_in_flight:
             raise Overloaded(f"{self._config.max_in_flight} requests are already under way")
+        share = self._config.max_in_flight_per_caller
+        if share is not None and self._by_caller[caller] > share:
+            raise TooManyRequests(f"this caller has {share} requests under way already, and may have no more")
 
     async def close(self, seconds: float) -> None:
         """Refuse further requests, and wait up to ``seconds`` for those under way."""
@@ -153,14 +134,15 @@ class Signing:
                 await self._idle.wait()
 
     @asynccontextmanager
-    async def _admitted(self, request: SignRequest) -> AsyncIterator[None]:
+    async def _admitted(self, caller: Caller, request: SignRequest) -> AsyncIterator[None]:
         """Count the request, refuse it if it is one too many, time it, and let only errors of ours out."""
         self._in_flight += 1
+        self._by_caller[caller] += 1
         self._metrics.in_flight.set(self._in_flight)
         started = time.perf_counter()
         outcome: Outcome = "failed"
         try:
-            self._check(request)
+            self._check(caller, request)
             yield
             outcome = "signed"
         except Denied:
@@ -173,6 +155,9 @@ class Signing:
             raise InternalError("internal error; see the log for this request id") from error
         finally:
             self._in_flight -= 1
+            self._by_caller[caller] -= 1
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]
             self._idle.set()
             self._metrics.in_flight.set(self._in_flight)
             self._metrics.requests.labels(outcome).observe(time.perf_counter() - started)
@@ -184,15 +169,24 @@ def _until(deadline: float, attempts: list[Attempt]) -> Iterator[None]:
         with anyio.fail_after(deadline - anyio.current_time()):
             yield
     except TimeoutError:
-        faults = "; ".join(blame(attempts).values()) or f"{len(attempts)} sessions begun, no signer failed"
+        faults = "; ".join(blame(attempts).values()) or f"{len(attempts)} begun session(s), no signer failed"
         raise DeadlineExceeded(f"the time budget ran out before there was a signature: {faults}") from None
 
 
 def _verified(group: Group, message: bytes, attempt: Attempt) -> bytes:
-    """The attempt's signature, once it verifies under the group key (RFC 8032): nothing else may leave."""
+    """The attempt's signature, once it verifies under the group key: nothing else may leave."""
+    signature = attempt.signature or b""
     try:
-        group.verifying_key.verify(message, frost.Signature.deserialize(attempt.signature or b""))
-    except frost.FrostError as error:
+        _check_signature(group, message, signature)
+    except InternalError:
         log.critical("aggregate does not verify under the group key; withheld", session=attempt.session)
+        raise
+    return signature
+
+
+def _check_signature(group: Group, message: bytes, signature: bytes) -> None:
+    """Return where ``signature`` verifies (RFC 8032); raises :class:`InternalError`."""
+    try:
+        group.verifying_key.verify(message, frost.Signature.deserialize(signature))
+    except frost.FrostError as error:
         raise InternalError("the aggregate did not verify under the group key and was withheld") from error
-    return attempt.signature or b""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import anyio
 import msgspec
@@ -25,7 +25,7 @@ from frost_sidecar.problem import slug_of
 
 log = get_logger("frost_sidecar.transport")
 
-T = TypeVar("T", wire.CommitmentsAnswer, wire.SharesAnswer)
+T = TypeVar("T", wire.CommitmentsAnswer, wire.SharesAnswer, wire.InfoAnswer)
 
 Measured = Callable[[int, float], None]
 """Told of every call that was answered as the protocol wants: the signer's identifier, and the seconds it took."""
@@ -86,15 +86,23 @@ class SignerCalls:
             raise _fault(signer, "malformed", "the answer is of another epoch than the request")
         return answer
 
+    async def info(self, signer: Signer, trace: Trace) -> wire.InfoAnswer:
+        """Ask ``signer`` who it is, and for which keys it has a share."""
+        answer = await self._call(signer, wire.INFO_PATH, None, wire.InfoAnswer, trace, wire.MAX_KEYS)
+        if answer.name != signer.name:
+            raise _fault(signer, "identity", "answered under another name than it is configured with")
+        return answer
+
     async def _call(
-        self, signer: Signer, path: str, message: msgspec.Struct, kind: type[T], trace: Trace, count: int
+        self, signer: Signer, path: str, message: msgspec.Struct | None, kind: type[T], trace: Trace, count: int
     ) -> T:
         """One call that expects ``count`` items. Waiting for its turn and for a token is not the signer's time."""
-        body = msgspec.json.encode(message)
+        body = b"" if message is None else msgspec.json.encode(message)
         async with self._turns[signer.identifier]:
             headers = await self._headers(signer, body, trace)
             limit = _ANSWER_BYTES + count * _ITEM_BYTES
-            call = Call(method="POST", path=path, body=body, headers=headers, max_answer_bytes=limit)
+            method: Literal["GET", "POST"] = "GET" if message is None else "POST"
+            call = Call(method=method, path=path, body=body, headers=headers, max_answer_bytes=limit)
             started = time.perf_counter()
             try:
                 with anyio.fail_after(self._signing.call_seconds):
@@ -152,7 +160,7 @@ def _decode(signer: Signer, answer: Answer, kind: type[T], limit: int) -> T:
         decoded: T = decode_json(answer.body, kind)
     except ValueError as error:
         raise _fault(signer, "malformed", f"answer not understood: {error}") from None
-    if decoded.identifier != signer.identifier:
+    if not isinstance(decoded, wire.InfoAnswer) and decoded.identifier != signer.identifier:
         raise _fault(signer, "identity", f"answered as signer {decoded.identifier}")
     return decoded
 

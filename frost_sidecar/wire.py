@@ -29,6 +29,8 @@ MAX_PARTICIPANTS = 255
 """Most participants in one session."""
 MAX_LISTED = 4096
 """Most commitments listed by all sessions of one request together."""
+MAX_KEYS = 64
+"""Most keys that a signer's info is read for."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 """Most bytes in one request or answer."""
 MAX_TOKEN_LIFETIME = 60
@@ -122,9 +124,9 @@ class InfoAnswer(Struct, frozen=True):
     """Who a signer is, since when, and what it can do."""
 
     protocols: list[int]
-    name: str
+    name: Annotated[str, Meta(max_length=128)]
     epoch: Id
-    keys: dict[str, KeyInfo]
+    keys: Annotated[dict[str, KeyInfo], Meta(max_length=MAX_KEYS)]
 
 
 def parse_identifier(text: str) -> int:

@@ -25,7 +25,7 @@ from frost_sidecar.keygen.dealer import deal
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.testing.authority import Authority
 
-COMMANDS = ["demo", "serve", "signer", "keygen", "audit", "plugins"]
+COMMANDS = ["demo", "serve", "signer", "sign", "verify", "keygen", "audit", "plugins"]
 
 
 def _run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +57,10 @@ def test_help_names_every_command() -> None:
         assert all(f" {command} " in done.stdout + done.stderr for command in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*([each] for each in COMMANDS), ["keygen", "dealer"], ["audit", "verify"]])
+SUBCOMMANDS = [["keygen", "dealer"], ["keygen", "import"], ["audit", "verify"], ["audit", "show"]]
+
+
+@pytest.mark.parametrize("command", [*([each] for each in COMMANDS), *SUBCOMMANDS])
 def test_every_command_has_help(command: list[str]) -> None:
     done = _run(*command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -179,8 +182,9 @@ PLUGINS = '[plugins.transport_mtls]\n[plugins.auth_hs256]\nsecret_b64 = "c2VjcmV
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with keys and certificates that fit."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with keys and certificates that fit; the working directory, from which the default state counts."""
+    monkeypatch.chdir(tmp_path)
     deal(tmp_path / "frost_state", min_signers=2, max_signers=2)
     files = Authority(tmp_path / "tls").issue("own", ["own.frost.test"])
     assert files.cert == tmp_path / "tls" / "own.crt"
@@ -227,7 +231,8 @@ def test_the_log_level_of_a_rust_deployment_does_not_stop_the_start(folder: Path
     file.write_text(COORDINATOR + TLS)
     _refused(_run("serve", "--config", file, RUST_LOG="info,hyper=warn"), "the hook make_transport")
     _refused(_run("serve", "--config", file, RUST_LOG="frost_coord=debug"), "the hook make_transport")
-    _refused(_run("serve", "--config", file, RUST_LOG="loud,hyper=warn"), "log.level: unknown level 'loud'")
+    _refused(_run("serve", "--config", file, RUST_LOG="off,frost_coord"), "the hook make_transport")
+    _refused(_run("serve", "--config", file, LOG_LEVEL="loud"), "log.level: unknown level 'loud'")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,29 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"server": {"body_seconds": -1}}, "server.body_seconds"),
     ({"server": {"max_connections": 0}}, "server.max_connections"),
     ({"server": {"bind": "x"}}, "server.bind"),
+    ({"server": {"bind": "::1:7100"}}, "server.bind"),
+    ({"server": {"metrics_bind": "localhost"}}, "server.metrics_bind"),
+    ({"server": {"tls": "x"}}, "server.tls"),
+    ({"server": {"tls": {"cert": 1}}}, "server.tls.cert"),
+    ({"server": {"tls": {"key": 1}}}, "server.tls.key"),
+    ({"server": {"tls": {"ca": 1}}}, "server.tls.ca"),
+    ({"server": {"client_names": ["mint.example"]}}, "server.client_names[0]"),
+    ({"server": {"client_names": "DNS:mint.example"}}, "server.client_names"),
+    ({"server": {"token": {"audience": ""}}}, "server.token.audience"),
+    ({"server": {"token": {"issuers": [""]}}}, "server.token.issuers[0]"),
+    ({"server": {"token": {"leeway_seconds": 31}}}, "server.token.leeway_seconds"),
+    ({"server": {"max_batch": 1025}}, "server.max_batch"),
+    ({"signers": [], "signer_urls_allow": ["http://a.test"]}, "signer_urls_allow[0]"),
+    ({"signer_urls_allow": ["https://signer-{identifier}.frost.svc", "https://*"]}, "signer_urls_allow[1]"),
+    ({"signer_urls_allow": ["https://10.0.0.{identifier}"]}, "signer_urls_allow[0]"),
+    ({"signer_urls_allow": ["https://frost.svc:7000/path"]}, "signer_urls_allow[0]"),
+    ({"signer_urls_allow": ["https://{id}.frost.svc"]}, "signer_urls_allow[0]"),
+    ({"signer_urls_allow": "https://frost.svc"}, "signer_urls_allow"),
+    ({"signing": {"max_in_flight_per_caller": 0}}, "signing.max_in_flight_per_caller"),
+    ({"idempotency": {"replay_seconds": 0}}, "idempotency.replay_seconds"),
+    ({"idempotency": {"max_entries": 0}}, "idempotency.max_entries"),
+    ({"idempotency": {"store_seconds": 0}}, "idempotency.store_seconds"),
+    ({"idempotency": {"on_outage": "maybe"}}, "idempotency.on_outage"),
     ({"signing": {"budget_seconds": 0}}, "signing.budget_seconds"),
     ({"signing": {"budget_seconds": math.nan}}, "signing.budget_seconds"),
     ({"signing": {"call_seconds": math.inf}}, "signing.call_seconds"),
@@ -269,6 +292,8 @@ def test_modes_of_the_socket(mode: str) -> None:
         ("", {"RUST_LOG": "info,hyper=warn,debug"}, "log.level", "debug"),
         ("", {"RUST_LOG": "hyper=warn"}, "log.level", "info"),
         ("", {"RUST_LOG": ",, "}, "log.level", "info"),
+        ("", {"RUST_LOG": "frost_coordinator"}, "log.level", "info"),
+        ("", {"RUST_LOG": "tower_http, OFF"}, "log.level", "OFF"),
         ('log.level = "error"', {"RUST_LOG": "hyper=warn"}, "log.level", "error"),
         ("", {"RUST_LOG": "info,hyper=warn", "LOG_LEVEL": "error"}, "log.level", "error"),
         ("", {"FROST_SIDECAR_DEV": "1"}, "dev", True),
@@ -279,7 +304,9 @@ def test_modes_of_the_socket(mode: str) -> None:
         ("dev = true", {"FROST_SIDECAR_DEV": "False"}, "dev", False),
         ("dev = true", {"FROST_SIDECAR_DEV": ""}, "dev", False),
         ("dev = true", {}, "dev", True),
-        ("", {"UNRELATED": "x", "BIND": "y"}, "dev", False),
+        ("", {"UNRELATED": "x"}, "dev", False),
+        ("", {"BIND": "127.0.0.1:7100"}, "server.bind", "127.0.0.1:7100"),
+        ('server.bind = "0.0.0.0:1"', {"BIND": "[::1]:7100"}, "server.bind", "[::1]:7100"),
     ],
 )
 def test_the_environment_wins_over_the_file(
@@ -344,6 +371,14 @@ def test_what_cannot_be_merged_is_refused(tmp_path: Path, toml: str, environ: di
     with pytest.raises(ConfigError) as caught:
         Config.load(_file(tmp_path, f"{toml}\n{MINIMAL}"), environ)
     assert caught.value.path == path
+
+
+def test_the_default_state_counts_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it did for the original: a deployment that sets no FROST_STATE finds its state where it was."""
+    (tmp_path / "etc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = Config.load(_file(tmp_path / "etc"), {})
+    assert config.path(config.state) == tmp_path / "frost_state"
 
 
 def test_relative_paths_count_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

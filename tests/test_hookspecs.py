@@ -21,7 +21,7 @@ from aiohttp import web
 from frost_sidecar import hookspecs
 from frost_sidecar.coordinator import Coordinator
 from frost_sidecar.encoding import b64url
-from frost_sidecar.errors import Denied, NoQuorum
+from frost_sidecar.errors import Denied, IdempotencyConflict, NoQuorum
 from frost_sidecar.hookspecs import (
     HOW_MANY,
     PRODUCTS,
@@ -29,6 +29,7 @@ from frost_sidecar.hookspecs import (
     Authenticator,
     Component,
     Hook,
+    IdempotencyStore,
     PluginContext,
     Specification,
 )
@@ -37,9 +38,10 @@ from frost_sidecar.plugins import hookimpl, load
 from frost_sidecar.signer import NodeConfig
 from frost_sidecar.testing.behaviour import unreachable
 from frost_sidecar.testing.cluster import MemoryCluster
+from frost_sidecar.testing.idempotency_contract import IdempotencyStoreContract
 
 PAGE = (Path(__file__).parents[1] / "docs" / "plugins.md").read_text("utf-8")
-KINDS = ["Policy", "Selector", "Audit sink", "Token issuer", "Authenticator", "Transport"]
+KINDS = ["Policy", "Selector", "Audit sink", "Idempotency store", "Token issuer", "Authenticator", "Transport"]
 
 Import = Callable[[str], ModuleType]
 
@@ -212,6 +214,30 @@ async def test_the_audit_example(tmp_path: Path, example: Import) -> None:
         await coordinator.sign(b"message")
     assert len(file.read_text().splitlines()) == 2
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_idempotency_example(tmp_path: Path, example: Import) -> None:
+    cluster = _cluster(tmp_path, {"path": "answers.db"})
+    plugin = example("Idempotency store")
+    async with cluster.coordinator({"example": plugin}) as one, cluster.coordinator({"example": plugin}) as two:
+        first = await one.sign(b"message", idempotency_key="a")
+        again = await two.sign(b"message", idempotency_key="a")
+        assert (again.signature, again.replayed) == (first.signature, True)
+        with pytest.raises(IdempotencyConflict):
+            await two.sign(b"another message", idempotency_key="a")
+    assert [record.outcome for record in cluster.records] == ["signed"]
+
+
+class TestTheIdempotencyExample(IdempotencyStoreContract):
+    @pytest.fixture(autouse=True)
+    def _store(self, example: Import, tmp_path: Path) -> None:
+        self._open: Any = example("Idempotency store").SqliteStore
+        self._path = tmp_path / "answers.db"
+
+    @asynccontextmanager
+    async def two_clients(self) -> AsyncIterator[tuple[IdempotencyStore, IdempotencyStore]]:
+        async with self._open(self._path) as one, self._open(self._path) as other:
+            yield one, other
 
 
 async def test_the_token_examples(tmp_path: Path, example: Import, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,15 @@ HEADERS: dict[str, tuple[dict[str, str], tuple[int, str]]] = {
     "timeout infinite": ({"X-Request-Timeout-Ms": "inf"}, MALFORMED),
     "timeout huge": ({"X-Request-Timeout-Ms": "9" * 400}, MALFORMED),
     "timeout other digits": ({"X-Request-Timeout-Ms": "١٢"}, MALFORMED),
+    "idempotency key empty": ({"Idempotency-Key": ""}, MALFORMED),
+    "idempotency key with a blank": ({"Idempotency-Key": "a b"}, MALFORMED),
+    "idempotency key too long": ({"Idempotency-Key": "k" * 256}, MALFORMED),
+    "idempotency key not ASCII": ({"Idempotency-Key": "k\u00e9y"}, MALFORMED),
+    "replay seconds of zero": ({"Idempotency-Replay-Seconds": "0"}, MALFORMED),
+    "replay seconds a fraction": ({"Idempotency-Replay-Seconds": "1.5"}, MALFORMED),
+    "replay seconds huge": ({"Idempotency-Replay-Seconds": "100000"}, MALFORMED),
+    "idempotency key with a tab": ({"Idempotency-Key": "a\tb"}, MALFORMED),
+    "an expectation that nobody meets": ({"Expect": "x"}, (417, "http")),
     "compressed": ({"Content-Encoding": "gzip"}, MALFORMED),
     "compressed in a row": ({"Content-Encoding": "gzip, gzip"}, MALFORMED),
 }
@@ -143,6 +152,38 @@ async def test_a_hostile_header_gets_its_typed_refusal(short_path: Path, name: s
             assert response.status == 200
 
 
+BATCHES: dict[str, tuple[bytes, tuple[int, str]]] = {
+    "empty": (b"", MALFORMED),
+    "empty list": (b"[]", MALFORMED),
+    "one body, no list": (GOOD, MALFORMED),
+    "list in a list": (b"[[" + GOOD + b"]]", MALFORMED),
+    "a list of strings": (b'["aGk="]', MALFORMED),
+    "a null in it": (b"[" + GOOD + b", null]", MALFORMED),
+    "an unknown member in it": (b"[" + GOOD + b"," + body(message="x") + b"]", MALFORMED),
+    "a member twice in it": (b'[{"msg_b64": "aGk=", "msg_b64": "aG8="}]', MALFORMED),
+    "base64 wrong in it": (b"[" + GOOD + b"," + body(msg_b64="a*k=") + b"]", MALFORMED),
+    "truncated": (b"[" + GOOD + b",", MALFORMED),
+    "trailing bytes": (b"[" + GOOD + b"]]", MALFORMED),
+    "deep": (b"[" * 100_000, MALFORMED),
+    "too many": (b"[" + b",".join([GOOD] * 65) + b"]", (413, "too-large")),
+    "far too many": (b"[" + b",".join([GOOD] * 1025) + b"]", MALFORMED),
+    "body too long": (b" " * 300_000 + b"[" + GOOD + b"]", (413, "too-large")),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_a_hostile_batch_gets_its_typed_refusal(short_path: Path, name: str) -> None:
+    data, (status, slug) = BATCHES[name]
+    sidecar = MemorySidecar(short_path)
+    async with sidecar.serving() as http:
+        async with http.post("/sign/batch", data=data) as response:
+            problem = await response.json(content_type="application/problem+json")
+        assert (response.status, problem["type"]) == (status, f"urn:frost-sidecar:error:{slug}")
+        async with http.post("/sign/batch", data=b"[" + GOOD + b"]") as response:
+            assert [item["outcome"] for item in await response.json()] == ["signed"]
+    assert [record.outcome for record in sidecar.cluster.records] == ["signed"]
+
+
 @pytest.mark.parametrize("traceparent", ["00-" + "0" * 32 + "-" + "1" * 16 + "-01", "junk", "ff-" + "1" * 52])
 async def test_a_trace_context_that_is_none_is_not_passed_on(short_path: Path, traceparent: str) -> None:
     sidecar = MemorySidecar(short_path)
@@ -154,20 +195,29 @@ async def test_a_trace_context_that_is_none_is_not_passed_on(short_path: Path, t
     assert sidecar.cluster.records[0].traceparent is None
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "slug"),
-    [
-        ("GET", "/sign", 405, "method-not-allowed"),
-        ("PUT", "/sign", 405, "method-not-allowed"),
-        ("POST", "/healthz", 405, "method-not-allowed"),
-        ("DELETE", "/metrics", 405, "method-not-allowed"),
-        ("GET", "/", 404, "not-found"),
-        ("POST", "/sign/", 404, "not-found"),
-        ("GET", "/../etc/passwd", 404, "not-found"),
-        ("GET", "/%00", 404, "not-found"),
-        ("GET", "/" + "a" * 4000, 404, "not-found"),
-    ],
-)
+PATHS = [
+    ("GET", "/sign", 405, "method-not-allowed"),
+    ("PUT", "/sign", 405, "method-not-allowed"),
+    ("POST", "/healthz", 405, "method-not-allowed"),
+    ("DELETE", "/metrics", 405, "method-not-allowed"),
+    ("GET", "/", 404, "not-found"),
+    ("POST", "/sign/", 404, "not-found"),
+    ("GET", "/../etc/passwd", 404, "not-found"),
+    ("GET", "/%00", 404, "not-found"),
+    ("GET", "/" + "a" * 4000, 404, "not-found"),
+    ("GET", "/sign/batch", 405, "method-not-allowed"),
+    ("POST", "/keys", 405, "method-not-allowed"),
+    ("PUT", "/.well-known/jwks.json", 405, "method-not-allowed"),
+    ("POST", "/readyz", 405, "method-not-allowed"),
+    ("PATCH", "/openapi.json", 405, "method-not-allowed"),
+    ("OPTIONS", "/sign", 405, "method-not-allowed"),
+    ("TRACE", "/sign", 405, "method-not-allowed"),
+    ("GET", "/v1/info", 404, "not-found"),
+    ("POST", "//sign", 404, "not-found"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "slug"), PATHS)
 async def test_other_paths_and_methods(short_path: Path, method: str, path: str, status: int, slug: str) -> None:
     async with MemorySidecar(short_path).serving() as http:
         async with http.request(method, path) as response:
@@ -204,9 +254,14 @@ async def test_what_is_no_request_is_refused_and_the_connection_closed(short_pat
         writer.close()
         assert answer.split(b" ")[1] == b"400"
         assert b"application/problem+json" in answer
+        assert b"urn:frost-sidecar:error:malformed-request" in answer
         assert b"Traceback" not in answer
         async with http.post("/sign", data=GOOD) as response:
             assert response.status == 200
+
+
+def test_there_are_more_than_a_hundred_kinds() -> None:
+    assert len(BODIES) + len(HEADERS) + len(BATCHES) + len(PATHS) + len(RAW) > 120
 
 
 async def test_a_body_longer_than_announced_or_cut_short_harms_nobody(short_path: Path) -> None:

@@ -1,20 +1,18 @@
-"""Key files: dealt completely or not at all, closed to others; and the group file that is read back."""
+"""Dealing: all files or none, the shares closed to others."""
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import frost_ed25519 as frost
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from frost_sidecar.errors import ConfigError
-from frost_sidecar.keygen import dealer
+from frost_sidecar.keygen import files
 from frost_sidecar.keygen.dealer import Dealt, deal
 from frost_sidecar.keygen.files import write_new
 from frost_sidecar.keygen.group import Group
@@ -28,8 +26,7 @@ def _sign(dealt: Dealt, signers: list[int], message: bytes) -> bytes:
         nonces[each], commitments[each] = frost.round1.commit(share)
     package = frost.SigningPackage(commitments, message)
     answers = {each: frost.round2.sign(package, nonces[each], share) for each, share in shares.items()}
-    group = frost.keys.PublicKeyPackage.from_json(dealt.group_file.read_text())
-    return frost.aggregate(package, answers, group).serialize()
+    return frost.aggregate(package, answers, Group.load("default", dealt.group_file).package).serialize()
 
 
 def _mode(path: Path) -> int:
@@ -113,7 +110,7 @@ def test_a_deal_that_breaks_off_leaves_nothing(
         write_new(path, text, mode=mode)
         written.append(path)
 
-    monkeypatch.setattr(dealer, "write_new", failing)
+    monkeypatch.setattr(files, "write_new", failing)
     with pytest.raises(ConfigError if isinstance(error, OSError) else type(error)):
         deal(tmp_path, min_signers=2, max_signers=3)
     assert list(tmp_path.iterdir()) == []
@@ -137,121 +134,3 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write_new(path, "other", mode=0o600)
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == "é".encode()
-
-
-@pytest.fixture(scope="module")
-def group_file(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    folder = tmp_path_factory.mktemp("group")
-    content: Mapping[str, Any] = json.loads(deal(folder, min_signers=2, max_signers=3).group_file.read_text())
-    return content
-
-
-Edit = Callable[[dict[str, Any]], object]
-
-
-def _edited(content: Mapping[str, Any], edit: Edit) -> str:
-    copy = json.loads(json.dumps(content))
-    edit(copy)
-    return json.dumps(copy)
-
-
-def _swap(content: dict[str, Any], name: str, value: object) -> None:
-    assert name in content
-    content[name] = value
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda group: _swap(group["header"], "ciphersuite", "FROST-RISTRETTO255-SHA512-v1"),
-        lambda group: _swap(group["header"], "version", 9),
-        lambda group: group.pop("header"),
-        lambda group: group.pop("verifying_shares"),
-        lambda group: group.pop("verifying_key"),
-        lambda group: _swap(group, "verifying_key", "00" * 32),
-        lambda group: _swap(group, "verifying_key", "ff" * 32),
-        lambda group: _swap(group, "verifying_key", "zz"),
-        lambda group: _swap(group, "verifying_key", 5),
-        lambda group: _swap(group, "verifying_shares", {"1": "00"}),
-        lambda group: _swap(group, "min_signers", "2"),
-        lambda group: _swap(group, "min_signers", -1),
-        lambda group: _swap(group, "min_signers", 65536),
-        lambda group: group["verifying_shares"].update({"ff" * 32: next(iter(group["verifying_shares"].values()))}),
-        lambda group: group["verifying_shares"].update(
-            {frost.Identifier.derive(b"x").serialize().hex(): next(iter(group["verifying_shares"].values()))}
-        ),
-    ],
-)
-def test_a_group_file_with_a_wrong_member(tmp_path: Path, group_file: Mapping[str, Any], edit: Edit) -> None:
-    path = tmp_path / "group.json"
-    path.write_text(_edited(group_file, edit))
-    with pytest.raises(ConfigError, match=f"^keys.mint: {path} is not a public key package") as caught:
-        Group.load("mint", path)
-    assert caught.value.path == "keys.mint"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"{", b"[]", b"null", b"5", b'"x"', b"\xff\xfe", b"{}", b"[" * 100_000, b'{"header":' * 100_000, b"\0"],
-    ids=lambda content: repr(content[:10]),
-)
-def test_a_group_file_that_is_none(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "group.json"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match="is not a") as caught:
-        Group.load("mint", path)
-    assert caught.value.path == "keys.mint"
-
-
-def test_a_group_file_cut_off_anywhere(tmp_path: Path, group_file: Mapping[str, Any]) -> None:
-    path = tmp_path / "group.json"
-    whole = json.dumps(group_file)
-    for end in range(0, len(whole), 7):
-        path.write_text(whole[:end])
-        with pytest.raises(ConfigError, match="is not a public key package"):
-            Group.load("mint", path)
-
-
-def test_a_group_file_that_cannot_be_read(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.json", tmp_path):
-        with pytest.raises(ConfigError, match=f"cannot read the group file {path}") as caught:
-            Group.load("mint", path)
-        assert caught.value.path == "keys.mint"
-
-
-@pytest.mark.parametrize(
-    ("said", "configured", "threshold"), [(2, None, 2), (2, 2, 2), (3, 3, 3), (None, 2, 2), (None, 3, 3)]
-)
-def test_the_threshold_comes_from_the_file_or_the_configuration(
-    tmp_path: Path, group_file: Mapping[str, Any], said: int | None, configured: int | None, threshold: int
-) -> None:
-    path = tmp_path / "group.json"
-    path.write_text(_edited(group_file, lambda group: _say(group, said)))
-    assert Group.load("mint", path, configured).min_signers == threshold
-
-
-@pytest.mark.parametrize(
-    ("said", "configured", "place", "why"),
-    [
-        (2, 3, "keys.mint.min_signers", "says 2, not 3"),
-        (None, None, "keys.mint.min_signers", "does not say the threshold"),
-        (4, None, "keys.mint", "min_signers must be at least 2"),
-        (1, None, "keys.mint", "min_signers must be at least 2"),
-        (None, 4, "keys.mint", "4 of 3 is no threshold"),
-        (None, 1, "keys.mint", "1 of 3 is no threshold"),
-    ],
-)
-def test_a_threshold_that_does_not_fit(
-    tmp_path: Path, group_file: Mapping[str, Any], said: int | None, configured: int | None, place: str, why: str
-) -> None:
-    path = tmp_path / "group.json"
-    path.write_text(_edited(group_file, lambda group: _say(group, said)))
-    with pytest.raises(ConfigError, match=why) as caught:
-        Group.load("mint", path, configured)
-    assert caught.value.path == place
-
-
-def _say(group: dict[str, Any], threshold: int | None) -> None:
-    group.pop("min_signers")
-    if threshold is not None:
-        group["min_signers"] = threshold

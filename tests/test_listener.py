@@ -217,6 +217,37 @@ async def test_any_other_request_id_is_replaced(given: str | None) -> None:
         assert made[0] != made[1]
 
 
+@pytest.mark.parametrize("path", ["/echo", "/nowhere"])
+async def test_an_expectation_that_nobody_meets_is_a_problem(path: str) -> None:
+    async with _server() as server:
+        client = await server.connect()
+        answer = await client.ask("POST", path, b"x", Expect="a miracle", X_Request_ID="mine")
+        assert (answer.status, answer.slug) == (417, "http")
+        assert answer.headers["x-request-id"] == "mine"
+        assert answer.headers["server"] == "frost-sidecar"
+
+
+async def test_a_client_that_waits_is_asked_for_its_body_only_where_it_is_read() -> None:
+    async with _server() as server:
+        client = await server.connect()
+        await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-Continue\r\n\r\n")
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"ab")
+        assert (await client.answer()).status == 200
+        await client.send(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert (await client.answer()).status == 404
+
+
+async def test_what_answers_get_answers_head() -> None:
+    async with _server() as server:
+        server.handlers.errors["x"] = Denied("no")
+        client = await server.connect()
+        await client.send(b"HEAD /fail?as=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await client.reader.read()
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert answer.endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "slug", "allow"),
     [
@@ -226,8 +257,8 @@ async def test_any_other_request_id_is_replaced(given: str | None) -> None:
         ("GET", "/%2e", 404, "not-found", None),
         ("GET", "/" + "x" * 4000, 404, "not-found", None),
         ("GET", "/echo", 405, "method-not-allowed", "POST"),
-        ("DELETE", "/hang", 405, "method-not-allowed", "GET,POST"),
-        ("PATCH", "/fail", 405, "method-not-allowed", "GET"),
+        ("DELETE", "/hang", 405, "method-not-allowed", "GET,HEAD,POST"),
+        ("PATCH", "/fail", 405, "method-not-allowed", "GET,HEAD"),
     ],
 )
 async def test_unknown_paths_and_methods_get_a_problem(

@@ -491,6 +491,7 @@ def test_a_coordinator_takes_any_number_of_the_others() -> None:
         "make_selector": 1,
         "make_policy": 3,
         "make_audit_sink": 3,
+        "make_idempotency_store": 0,
     }
 
 

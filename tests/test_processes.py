@@ -244,7 +244,7 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert demo.returncode == 0, demo.stdout + demo.stderr
     for words in ("PyJWT", "in-process", "Kill signer 1", "signer 2: bad-share", "changed copy: found", "worked"):
         assert words in demo.stdout, words
-    assert demo.stdout.count("✓") == 7
+    assert demo.stdout.count("✓") == 8
     assert list(tmp_path.iterdir()) == []
 
 

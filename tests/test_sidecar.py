@@ -96,6 +96,78 @@ async def test_the_callers_deadline_counts(sidecar: MemorySidecar) -> None:
     assert problem["outcome"] == "failed"
 
 
+async def test_the_same_idempotency_key_gives_the_same_answer_once(sidecar: MemorySidecar) -> None:
+    headers = {"Idempotency-Key": "order-4711"}
+    async with sidecar.serving() as http:
+
+        async def sign(**body: object) -> tuple[int, dict[str, Any], str | None]:
+            async with http.post("/sign", json={"msg_b64": STANDARD, **body}, headers=headers) as response:
+                answer = await response.json(content_type=None)
+                return response.status, answer, response.headers.get("Idempotency-Replayed")
+
+        answers: list[tuple[int, dict[str, Any], str | None]] = []
+
+        async def one() -> None:
+            answers.append(await sign())
+
+        async with anyio.create_task_group() as tasks:  # at once: one flight
+            for _ in range(20):
+                tasks.start_soon(one)
+        answers.append(await sign())  # and later: replayed
+        assert [status for status, _, _ in answers] == [200] * 21
+        assert len({answer["signature_b64"] for _, answer, _ in answers}) == 1
+        assert len({answer["request_id"] for _, answer, _ in answers}) == 1
+        assert sorted(replayed or "" for _, _, replayed in answers) == ["", *["true"] * 20]
+        for other in ({"msg_b64": "aGVsbG8="}, {"participants": [1, 2]}, {"key": "default"}):
+            status, problem, _ = await sign(**other)
+            assert (status, problem["type"]) == (409, "urn:frost-sidecar:error:idempotency-conflict")
+    assert [record.outcome for record in sidecar.cluster.records] == ["signed"]
+
+
+async def test_a_failure_is_not_kept_for_an_idempotency_key(sidecar: MemorySidecar) -> None:
+    headers = {"Idempotency-Key": "a"}
+    async with sidecar.serving() as http:
+        for identifier in (1, 2):
+            sidecar.cluster.crash(identifier)
+        async with http.post("/sign", json={"msg_b64": STANDARD}, headers=headers) as response:
+            assert response.status == 503
+        for identifier in (1, 2):
+            sidecar.cluster.restart(identifier)
+        async with http.post("/sign", json={"msg_b64": STANDARD}, headers=headers) as response:
+            assert response.status == 200
+            assert "Idempotency-Replayed" not in response.headers
+
+
+async def test_a_caller_says_how_long_it_may_ask_again(sidecar: MemorySidecar) -> None:
+    """A client that retries for a second needs its answer kept no longer: the memory is there for others."""
+    async with sidecar.serving() as http:
+
+        async def sign(key: str, **more: str) -> str | None:
+            headers = {"Idempotency-Key": key, **more}
+            async with http.post("/sign", json={"msg_b64": STANDARD}, headers=headers) as response:
+                assert response.status == 200
+                return response.headers.get("Idempotency-Replayed")
+
+        short = {"Idempotency-Replay-Seconds": "1"}
+        assert [await sign("a"), await sign("b", **short), await sign("b", **short)] == [None, None, "true"]
+        await anyio.sleep(1.3)
+        assert [await sign("a", **short), await sign("b", **short)] == ["true", None]
+
+
+async def test_keys_of_different_callers_never_meet(short_path: Path) -> None:
+    sidecar = MemorySidecar(short_path, tcp=True)
+    body = {"msg_b64": STANDARD}
+    headers = {"Idempotency-Key": "a"}
+    signatures = set()
+    second = sidecar.token("other")
+    async with sidecar.serving() as unix, sidecar.calling() as one, sidecar.calling(token=second) as other:
+        for http in (unix, one, other, one):
+            async with http.post("/sign", json=body, headers=headers) as response:
+                signatures.add((await response.json())["signature_b64"])
+    assert len(signatures) == 3
+    assert len(sidecar.cluster.records) == 3
+
+
 @pytest.mark.parametrize("mode", ["0600", "0660", "620"])
 async def test_the_socket_has_the_configured_mode_from_its_first_moment(short_path: Path, mode: str) -> None:
     before = os.umask(0)

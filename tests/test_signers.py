@@ -39,7 +39,7 @@ class World:
         self.signers = Signers(nodes, config, self.metrics, self.clock)
 
     def fail(self, kind: FaultKind = "timeout", identifier: int = 1) -> None:
-        self.signers.failed(SignerError(identifier, kind, "detail"))
+        self.signers.failed(SignerError(identifier, kind, "detail"), self.signers[identifier])
 
     def candidate(self, identifier: int = 1) -> Candidate | None:
         return next(iter(self.signers.candidates([identifier])), None)

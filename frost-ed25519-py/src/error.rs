@@ -26,10 +26,29 @@ pub enum Error {
     MinSignersOutOfRange,
     /// A key package whose signing share does not belong to its verifying share.
     KeyPackageMismatch,
+    /// A public key package whose group key does not belong to its shares.
+    PublicKeyPackageMismatch,
     /// A group element of another length than 32 bytes.
     ElementLength,
     /// Bytes that decode, but are not what the decoded value encodes to.
     NotCanonical,
+    /// Bytes that end inside a field.
+    CutOff,
+    /// Bytes behind the last field.
+    MoreBytes,
+    /// Another version of the encoding than the crate's.
+    UnknownVersion,
+    /// A value of another ciphersuite.
+    OtherCiphersuite,
+    /// Identifiers that do not ascend.
+    NotSorted,
+    /// A failure in one field.
+    Field {
+        /// Where it is.
+        field: String,
+        /// What it is.
+        error: Box<Error>,
+    },
     /// Text that is not the JSON form of the type named.
     Json {
         /// The Python name of the type.
@@ -54,6 +73,14 @@ impl From<frost::FieldError> for Error {
 }
 
 impl Error {
+    /// The same, in the field named.
+    pub fn at(self, field: &str) -> Self {
+        Self::Field {
+            field: field.to_owned(),
+            error: Box::new(self),
+        }
+    }
+
     /// The name of the class in `frost_ed25519.exceptions`.
     fn class(&self) -> &'static str {
         use frost::{FieldError, GroupError};
@@ -67,8 +94,16 @@ impl Error {
             Self::MaxSignersOutOfRange => "InvalidMaxSigners",
             Self::MinSignersOutOfRange => "InvalidMinSigners",
             Self::KeyPackageMismatch => "InvalidKeyPackage",
+            Self::PublicKeyPackageMismatch => "InvalidPublicKeyPackage",
+            Self::Field { error, .. } => error.class(),
             Self::ElementLength => "MalformedElement",
-            Self::NotCanonical | Self::Json { .. } => "DeserializationError",
+            Self::NotCanonical
+            | Self::CutOff
+            | Self::MoreBytes
+            | Self::UnknownVersion
+            | Self::OtherCiphersuite
+            | Self::NotSorted
+            | Self::Json { .. } => "DeserializationError",
             Self::Frost(error) => match error {
                 F::InvalidMinSigners => "InvalidMinSigners",
                 F::InvalidMaxSigners => "InvalidMaxSigners",
@@ -111,6 +146,7 @@ impl Error {
 
     /// What to tell the caller. Never contains a value.
     fn message(&self) -> String {
+        use frost::{FieldError, GroupError};
         use frost_ed25519::Error as F;
         match self {
             Self::Nonces(Refusal::Used) => "These signing nonces were used before.".to_owned(),
@@ -133,17 +169,40 @@ impl Error {
             Self::KeyPackageMismatch => {
                 "The signing share does not belong to the verifying share.".to_owned()
             }
+            Self::PublicKeyPackageMismatch => {
+                "The verifying key does not fit the verifying shares.".to_owned()
+            }
             Self::ElementLength => "An encoded group element has 32 bytes.".to_owned(),
             Self::NotCanonical => "Not the one encoding of its value.".to_owned(),
+            Self::CutOff => "The bytes end too early.".to_owned(),
+            Self::MoreBytes => "There are more bytes than the value has.".to_owned(),
+            Self::UnknownVersion => "Not a version of the encoding that is known.".to_owned(),
+            Self::OtherCiphersuite => {
+                "Another ciphersuite than FROST(Ed25519, SHA-512).".to_owned()
+            }
+            Self::NotSorted => "The identifiers must ascend.".to_owned(),
+            Self::Field { field, error } => format!("{field}: {}", continued(&error.message())),
             Self::Json {
                 type_name,
                 line,
                 column,
             } => format!("Not the JSON form of {type_name} (line {line}, column {column})."),
-            // The crate says "Error in scalar Field" for all of these; their
-            // own text says more.
-            Self::Frost(F::FieldError(error)) => error.to_string(),
-            Self::Frost(F::GroupError(error)) => error.to_string(),
+            // The crate says "Error in scalar Field" for all of these.
+            Self::Frost(F::FieldError(FieldError::MalformedScalar)) => {
+                "Not a scalar in its canonical encoding.".to_owned()
+            }
+            Self::Frost(F::FieldError(FieldError::InvalidZeroScalar)) => {
+                "Zero, which is not allowed here.".to_owned()
+            }
+            Self::Frost(F::GroupError(GroupError::MalformedElement)) => {
+                "Not a point of the curve.".to_owned()
+            }
+            Self::Frost(F::GroupError(GroupError::InvalidIdentityElement)) => {
+                "The identity, which is not allowed here.".to_owned()
+            }
+            Self::Frost(F::GroupError(GroupError::InvalidNonPrimeOrderElement)) => {
+                "A point outside the group of prime order.".to_owned()
+            }
             Self::Frost(error) => error.to_string(),
         }
     }
@@ -160,6 +219,13 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// A sentence as the end of another.
+fn continued(sentence: &str) -> String {
+    let mut rest = sentence.chars();
+    let first = rest.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(rest).collect()
 }
 
 impl From<Error> for PyErr {

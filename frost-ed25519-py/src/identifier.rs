@@ -28,7 +28,7 @@ impl Hash for Identifier {
 
 impl Identifier {
     /// The integer this identifier was made from, if it is one of 1 to 65535.
-    fn small(self) -> Option<u16> {
+    pub fn small(self) -> Option<u16> {
         match self.0.serialize().as_slice() {
             [low, high, rest @ ..] if rest.iter().all(|byte| *byte == 0) => {
                 Some(u16::from_le_bytes([*low, *high]))

@@ -3,6 +3,7 @@
 //! types, keeps secrets in, and lets Python run while it computes.
 
 mod aggregate;
+mod bincode;
 mod commitment;
 mod dealer;
 mod dkg;
@@ -23,6 +24,7 @@ mod signature;
 mod signers;
 mod signing_key;
 mod signing_package;
+mod threshold;
 #[cfg(feature = "deterministic")]
 mod vectors;
 mod wire;

@@ -8,17 +8,19 @@ use std::{
 use frost_ed25519 as frost;
 use pyo3::{
     prelude::*,
-    types::{PyDict, PyMapping, PyType},
+    types::{PyBytes, PyDict, PyMapping, PyType},
 };
 use serde::Deserialize;
 
 use crate::{
+    bincode,
     commitment::{VerifiableSecretSharingCommitment, check_same_length},
     element::{VerifyingKey, VerifyingShare},
     entries::Entries,
     error::Error,
     mapping::{from_mapping, to_dict},
     signers::{Count, check_group, identifiers},
+    threshold,
     wire::{self, Wire},
 };
 
@@ -112,6 +114,30 @@ impl PublicKeyPackage {
     #[getter]
     fn max_signers(&self) -> u16 {
         self.0.max_signers()
+    }
+
+    /// The threshold that the verifying shares and the group's key have,
+    /// whatever `min_signers` says; `InvalidPublicKeyPackage` if they have none,
+    /// for they do not belong together.
+    fn derive_min_signers(&self, py: Python<'_>) -> Result<u16, Error> {
+        py.detach(|| threshold::derive(&self.0))
+    }
+
+    /// The bytes that bincode 1 makes of a package.
+    fn to_bincode<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>, Error> {
+        Ok(PyBytes::new(py, &bincode::encode(&self.0)?))
+    }
+
+    /// Read the bytes that bincode 1 makes of a package of version 1, 2 or 3 of
+    /// the crate.
+    #[classmethod]
+    #[pyo3(signature = (data, /))]
+    fn from_bincode(
+        _class: &Bound<'_, PyType>,
+        py: Python<'_>,
+        data: &[u8],
+    ) -> Result<Self, Error> {
+        py.detach(|| bincode::decode(data)).map(Self)
     }
 
     fn __repr__(&self) -> String {

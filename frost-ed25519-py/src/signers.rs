@@ -62,7 +62,7 @@ pub fn identifier_list(list: &Option<Vec<frost::Identifier>>) -> frost::keys::Id
 /// Refuse a group that the crate would not have made.
 pub fn check_group(max_signers: usize, min_signers: Option<u16>) -> Result<(), Error> {
     if !(2..=usize::from(u16::MAX)).contains(&max_signers) {
-        return Err(frost::Error::InvalidMaxSigners.into());
+        return Err(Error::MaxSignersOutOfRange);
     }
     match min_signers {
         Some(t) if t < 2 || usize::from(t) > max_signers => {

@@ -11,7 +11,9 @@ from frost_sidecar.cli.demo import demo
 from frost_sidecar.cli.keygen import keygen
 from frost_sidecar.cli.plugins import plugins
 from frost_sidecar.cli.serve import serve
+from frost_sidecar.cli.sign import sign
 from frost_sidecar.cli.signer import signer
+from frost_sidecar.cli.verify import verify
 from frost_sidecar.errors import FrostSidecarError
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(serve)
 app.command()(signer)
+app.command()(sign)
+app.command()(verify)
 app.add_typer(keygen, name="keygen")
 app.add_typer(audit, name="audit")
 app.command()(plugins)

@@ -19,10 +19,12 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
 
+from frost_sidecar.client import AsyncSidecarClient
 from frost_sidecar.config import Config
 from frost_sidecar.coordinator import Coordinator
 from frost_sidecar.encoding import b64decode, b64encode, b64url
 from frost_sidecar.errors import ConfigError
+from frost_sidecar.mint import Mint
 from frost_sidecar.testing.processes import LYING, ClusterError, ProcessCluster
 
 console = Console(highlight=False, soft_wrap=True)
@@ -85,6 +87,8 @@ async def _story(cluster: ProcessCluster) -> None:
             _note(f"public key {b64encode(key)}: plain Ed25519, as if one party had signed")
         with _step("Mint in-process: the same library inside the mint"):
             await _in_process(cluster)
+        with _step("Ask twice for one token, at once, with one idempotency key: one signature"):
+            await _twice(cluster)
         with _step("Kill signer 1 (SIGKILL) and mint again"):
             cluster.kill_signer(1)
             for _ in range(5):
@@ -122,10 +126,24 @@ async def _in_process(cluster: ProcessCluster) -> None:
     mint_toml = cluster.folder / "mint.toml"
     cluster.write_coordinator(mint_toml, cluster.folder / "mint-audit.log")
     async with Coordinator.open(Config.load(mint_toml, environ={})) as coordinator:
-        signing_input = _signing_input("in-process")
-        signed = await coordinator.sign(signing_input)
-    _check(f"{signing_input.decode()}.{b64url(signed.signature)}", signed.group_public)
-    _note(f"signers {list(signed.participants)}  await coordinator.sign(signing_input)")
+        token = await Mint(coordinator).jwt({"iss": "demo-mint", "sub": "alice"}, lifetime=60)
+        _check(token, await coordinator.group_public())
+    _note('await Mint(coordinator).jwt({"iss": "demo-mint", "sub": "alice"}, lifetime=60)')
+
+
+async def _twice(cluster: ProcessCluster) -> None:
+    tokens = []
+    async with AsyncSidecarClient(cluster.socket) as client, anyio.create_task_group() as tasks:
+        mint = Mint(client)
+
+        async def one() -> None:
+            tokens.append(await mint.jwt({"sub": "alice"}, lifetime=60, jti=True, idempotency_key="order-4711"))
+
+        for _ in range(2):
+            tasks.start_soon(one)
+    if len(set(tokens)) != 1:
+        raise StepFailed("two signatures were made for one idempotency key")
+    _note(f"twice the same: …{tokens[0][-40:]}")
 
 
 async def _caught(http: aiohttp.ClientSession) -> str:

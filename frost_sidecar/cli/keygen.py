@@ -17,8 +17,9 @@ from rich.table import Table
 from frost_sidecar.encoding import b64encode
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.keygen.dealer import Dealt, deal
+from frost_sidecar.keygen.importer import Imported, import_group
 
-keygen = typer.Typer(help="Make key material.", no_args_is_help=True)
+keygen = typer.Typer(help="Make key material, or take it over.", no_args_is_help=True)
 
 _WARNING = (
     "A dealer saw the whole key: this process held it in memory while it dealt the shares. Run it on a machine that "
@@ -26,9 +27,15 @@ _WARNING = (
 )
 
 
+_IMPORTED = (
+    "The files that were imported still hold the shares, and whoever had them before may have copies. Hand every share "
+    "to its signer, over a safe way, and delete it here and there."
+)
+
+
 @keygen.callback()
 def _group() -> None:
-    """Make key material."""
+    """Make key material, or take it over."""
 
 
 @keygen.command()
@@ -48,11 +55,61 @@ def dealer(
     if as_json:
         typer.echo(_as_json(dealt))
         return
-    table = Table("for", "file", "mode", title=f"{threshold} of {signers}, public key {b64encode(dealt.group_public)}")
-    table.add_row("everyone", str(dealt.group_file), "0644")
-    for identifier, path in sorted(dealt.share_files.items()):
+    Console().print(_as_table(dealt, threshold, signers))
+
+
+@keygen.command("import")
+def import_(
+    first: Annotated[
+        list[Path],
+        typer.Option("--from", "-f", metavar="FILE", help="A file of the tools, and more of them."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for group.json and the share files.")],
+    more: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE", help="Further files, so that a shell pattern works after --from."),
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="HEX", help="Public key of the group to import, where there are several."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Take over a group of the Zcash Foundation's FROST tools: write group.json and a share file for each share found.
+
+    The files are the trusted dealer's public-key-package.json and key-package-*.json, or frost-client's credentials.
+    """
+    imported = import_group([*first, *(more or ())], out, _public_key(group))
+    warn = Console(stderr=True, soft_wrap=True)
+    for path in imported.exposed:
+        warn.print("[bold yellow]Warning:[/]", end=" ")
+        warn.print(f"{path} has a share and is open to other users of this machine.", markup=False, highlight=False)
+    if imported.share_files:
+        warn.print(f"[bold yellow]Warning:[/] {_IMPORTED}")
+    if as_json:
+        typer.echo(_as_json(imported))
+        return
+    Console().print(_as_table(imported, imported.min_signers, imported.max_signers))
+
+
+def _public_key(group: str | None) -> bytes | None:
+    if group is None:
+        return None
+    try:
+        key = bytes.fromhex(group)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigError("a group's name is its public key, 64 hexadecimal digits", path="--group")
+    return key
+
+
+def _as_table(made: Dealt | Imported, threshold: int, signers: int) -> Table:
+    table = Table("for", "file", "mode", title=f"{threshold} of {signers}, public key {b64encode(made.group_public)}")
+    table.add_row("everyone", str(made.group_file), "0644")
+    for identifier, path in sorted(made.share_files.items()):
         table.add_row(f"signer {identifier}, nobody else", str(path), "0600")
-    Console().print(table)
+    return table
 
 
 def _existing(path: Path | None) -> frost.SigningKey | None:
@@ -69,11 +126,11 @@ def _existing(path: Path | None) -> frost.SigningKey | None:
     return frost.SigningKey.from_ed25519_seed(key.private_bytes_raw())
 
 
-def _as_json(dealt: Dealt) -> str:
+def _as_json(made: Dealt | Imported) -> str:
     return msgspec.json.encode(
         {
-            "group_public_b64": b64encode(dealt.group_public),
-            "group_file": str(dealt.group_file),
-            "share_files": {str(identifier): str(path) for identifier, path in sorted(dealt.share_files.items())},
+            "group_public_b64": b64encode(made.group_public),
+            "group_file": str(made.group_file),
+            "share_files": {str(identifier): str(path) for identifier, path in sorted(made.share_files.items())},
         }
     ).decode()

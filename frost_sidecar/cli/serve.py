@@ -22,7 +22,7 @@ def serve(
         typer.Option("--config", "-c", envvar="FROST_SIDECAR_CONFIG", help="The TOML configuration file."),
     ] = None,
 ) -> None:
-    """Serve /sign, /healthz and /metrics on a Unix socket until SIGTERM or SIGINT."""
+    """Serve on a Unix socket, on TCP, or on both, until SIGTERM or SIGINT; the configuration says where."""
     settings = Config.load(config)
     logs.configure(settings.log.level)
     raise_descriptor_limit()

@@ -1,1 +1,1 @@
-"""Making and reading key material: the dealer, and the group file."""
+"""Making and reading key material: the dealer, the group file, and the files of other tools."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import frost_ed25519 as frost
 
 from frost_sidecar.errors import ConfigError
-from frost_sidecar.keygen.files import write_new
+from frost_sidecar.keygen.files import write_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,6 @@ def deal(folder: Path, *, min_signers: int, max_signers: int, existing: frost.Si
         shares, package = frost.keys.generate_with_dealer(max_signers, min_signers)
     else:
         shares, package = frost.keys.split(existing, max_signers, min_signers)
-    share_files = {int(identifier): folder / f"share-{int(identifier)}.json" for identifier in shares}
-    group_file = folder / "group.json"
-    written: list[Path] = []
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for identifier, share in shares.items():
-            path = share_files[int(identifier)]
-            write_new(path, frost.keys.KeyPackage.from_secret_share(share).to_json(), mode=0o600)
-            written.append(path)
-        write_new(group_file, package.to_json(), mode=0o644)
-    except BaseException as error:
-        for path in written:
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ConfigError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from None
-        raise
+    packages = {int(each): frost.keys.KeyPackage.from_secret_share(share) for each, share in shares.items()}
+    group_file, share_files = write_group(folder, package, packages)
     return Dealt(package.verifying_key.serialize(), group_file, share_files)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+
+import frost_ed25519 as frost
+
+from frost_sidecar.errors import ConfigError
+from frost_sidecar.keygen import group_file
 
 
 def write_new(path: Path, text: str, *, mode: int) -> None:
@@ -30,3 +36,31 @@ def write_new(path: Path, text: str, *, mode: int) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_group(
+    folder: Path, package: frost.keys.PublicKeyPackage, shares: Mapping[int, frost.keys.KeyPackage]
+) -> tuple[Path, dict[int, Path]]:
+    """Write ``share-I.json`` (mode 0600) for each signer I in ``shares``, and ``group.json``; say where they are.
+
+    Existing files are never overwritten: then nothing new stays behind.
+
+    Raises:
+        ConfigError: a file exists or cannot be written.
+    """
+    group = folder / "group.json"
+    paths = {identifier: folder / f"share-{identifier}.json" for identifier in shares}
+    written: list[Path] = []
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for identifier, share in shares.items():
+            write_new(paths[identifier], share.to_json(), mode=0o600)
+            written.append(paths[identifier])
+        write_new(group, group_file.encode(package), mode=0o644)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ConfigError(f"cannot write {error.filename2 or error.filename}: {error.strerror}") from None
+        raise
+    return group, paths

@@ -8,6 +8,7 @@ from pathlib import Path
 import frost_ed25519 as frost
 
 from frost_sidecar.errors import ConfigError
+from frost_sidecar.keygen import content, group_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +25,27 @@ class Group:
 
     @classmethod
     def load(cls, name: str, path: Path, min_signers: int | None = None) -> Group:
-        """Read the crate's JSON of a ``PublicKeyPackage``.
+        """Read a public key package in one of the forms of ``group.json`` (docs/key-files.md).
 
         Raises:
-            ConfigError: the file is missing or wrong, or says another threshold than ``min_signers``.
+            ConfigError: the file is missing or wrong, or its threshold is another than ``min_signers``. The message
+                names the file, and the field in it.
         """
         try:
-            text = path.read_text("utf-8")
+            data, _ = content.read(path)
         except OSError as error:
             raise ConfigError(f"cannot read the group file {path}: {error.strerror}", path=f"keys.{name}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path} is not a JSON file", path=f"keys.{name}") from None
+        except content.WrongContent as error:
+            raise ConfigError(f"cannot read the group file {path}: it {error}", path=f"keys.{name}") from None
         try:
-            package = frost.keys.PublicKeyPackage.from_json(text)
-            identifiers = frozenset(int(each) for each in package.verifying_shares)
-        except (frost.FrostError, ValueError) as error:
-            raise ConfigError(f"{path} is not a public key package: {error}", path=f"keys.{name}") from None
-        threshold = package.min_signers or min_signers
-        if threshold is None:
-            raise ConfigError(f"{path} does not say the threshold; set it", path=f"keys.{name}.min_signers")
+            package, threshold = group_file.decode(data)
+        except content.WrongContent as error:
+            raise ConfigError(f"{path}: {error}", path=f"keys.{name}") from None
         if min_signers not in (None, threshold):
-            raise ConfigError(f"{path} says {threshold}, not {min_signers}", path=f"keys.{name}.min_signers")
-        if not 2 <= threshold <= len(identifiers):
-            raise ConfigError(f"{path}: {threshold} of {len(identifiers)} is no threshold", path=f"keys.{name}")
+            raise ConfigError(
+                f"says {min_signers}, but {path} is of a {threshold}-of-{package.max_signers} group",
+                path=f"keys.{name}.min_signers",
+            )
         key = package.verifying_key
+        identifiers = frozenset(int(each) for each in package.verifying_shares)
         return cls(name, threshold, package, key, key.serialize(), identifiers)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import anyio
 import msgspec
 
+from frost_sidecar.channel import usable_names
 from frost_sidecar.errors import Denied, Overloaded, Unauthenticated
 from frost_sidecar.hookspecs import Authenticator
 from frost_sidecar.logs import get_logger
@@ -80,7 +81,7 @@ class Gate:
         It is the first of the configured names that the certificate carries, so that a client keeps its commitments
         when its certificate is renewed with more names; without configured names, all that it carries.
         """
-        usable = sorted(name for name in names if name.isascii() and name.isprintable() and not set(name) & {" ", ","})
+        usable = usable_names(names)
         allowed = [name for name in self._names if name in usable] if self._names else [",".join(usable)]
         if not usable or not allowed:
             self._metrics.refusals.labels("certificate").inc()

@@ -30,13 +30,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from frost_sidecar.config import Count, Name, ProcessConfig, Seconds
+from frost_sidecar.addressing import parse_address
+from frost_sidecar.config import CertificateName, Count, Name, ProcessConfig, Seconds
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.model import KeyName
 from frost_sidecar.wire import MAX_BODY_BYTES, MAX_COMMITMENTS
-
-CertificateName = Annotated[str, Meta(max_length=512, pattern=r"^(DNS|URI):[!-+\--~]+\Z")]
-"""A subject alternative name with its kind in front; printable ASCII without blank and comma."""
 
 
 class ShareConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,14 +109,3 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
     def share_path(self, key: str) -> Path:
         """The file of the key's share, absolute."""
         return self.path(self.state) / self.keys[key].share
-
-
-def parse_address(text: str, *, path: str) -> tuple[str, int]:
-    """``HOST:PORT`` in its two parts, an IPv6 host in brackets; raises :class:`ConfigError`."""
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ConfigError("use HOST:PORT with a port from 0 to 65535", path=path)
-    if ":" in host and not bracketed:
-        raise ConfigError("write an IPv6 address in brackets: [::1]:7101", path=path)
-    return (host[1:-1] if bracketed else host), int(port)

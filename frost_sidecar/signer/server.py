@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import socket
-import ssl
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -16,15 +12,14 @@ from aiohttp import hdrs, web
 from frost_ed25519.keys import KeyPackage
 
 from frost_sidecar import plugins
-from frost_sidecar.errors import ConfigError
+from frost_sidecar.channel import bearer, bind, certificate_names, server_context, spell
 from frost_sidecar.hookspecs import Authenticator
 from frost_sidecar.listener import Exchange, Handler, Limits, Listener
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import SignerMetrics, new_registry, render
-from frost_sidecar.model import TlsFiles
 from frost_sidecar.problem import CONTENT_TYPE
 from frost_sidecar.signer.access import Gate
-from frost_sidecar.signer.config import NodeConfig, parse_address
+from frost_sidecar.signer.config import NodeConfig
 from frost_sidecar.signer.keystore import load_shares
 from frost_sidecar.signer.node import OnUsed, SignerNode
 from frost_sidecar.signer.nonces import NonceStore
@@ -41,7 +36,6 @@ class NodeFactory(Protocol):
         """The node for this process's keys and nonces."""
 
 
-_BEARER: Final = re.compile(r"Bearer ([A-Za-z0-9._~+/-]+=*)\Z")
 _SWEEP_SECONDS: Final = 15.0
 _FAREWELL_SECONDS: Final = 5.0
 _MORE_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
@@ -88,16 +82,16 @@ async def serve(
         shell = _Shell(SignerService(node, Gate(config, authenticators, metrics), metrics), _limits(config))
         addresses: dict[str, str] = {}
         if config.metrics_bind is not None:
-            internal = stack.enter_context(_bind(config.metrics_bind, "metrics_bind"))
+            internal = stack.enter_context(bind(config.metrics_bind, "metrics_bind"))
             await (await stack.enter_async_context(shell.internal)).listen(internal)
-            addresses["metrics_address"] = _spell(internal)
-        sock = stack.enter_context(_bind(config.bind, "bind"))
+            addresses["metrics_address"] = spell(internal)
+        sock = stack.enter_context(bind(config.bind, "bind"))
         await (await stack.enter_async_context(shell.main)).listen(sock, tls)
         if not config.clients.names:
             log.warning("any certificate of the authority may call this signer; set clients.names", ca=config.tls.ca)
         log.info(
             "listening",
-            address=_spell(sock),
+            address=spell(sock),
             **addresses,
             signer=config.name,
             epoch=nonces.epoch,
@@ -127,27 +121,6 @@ def _log_use(commitment: str, key: str, package: bytes) -> None:
     log.info("share", commitment=commitment, key=key, package_sha256=package.hex())
 
 
-def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.3 with a client certificate of the authority required, on every connection anew.
-
-    Raises:
-        ConfigError: a file cannot be read or does not fit the others.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.num_tickets = 0
-    try:
-        context.load_cert_chain(files.cert, files.key, password=str)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {files.cert} with {files.key}: {error}", path="tls.cert") from None
-    try:
-        context.load_verify_locations(files.ca)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {files.ca}: {error}", path="tls.ca") from None
-    return context
-
-
 def _limits(config: NodeConfig) -> Limits:
     limits = config.limits
     return Limits(limits.max_body_bytes, limits.body_seconds, limits.max_connections, limits.grace_seconds)
@@ -173,9 +146,9 @@ class _Shell:
 
     async def _protocol(self, exchange: Exchange) -> web.Response:
         request = exchange.request
-        names = _certificate_names(request)
+        names = certificate_names(request)
         self._service.gate.certificate(names)
-        token = _bearer(request)
+        token = bearer(request)
         # Without the right certificate, or without any token, none of the body is read; the service refuses the latter.
         body = await exchange.read_body() if token else b""
         status, answer = await self._service.handle(request.path, token, names, body, request_id=exchange.request_id)
@@ -193,35 +166,3 @@ class _Shell:
         accept = exchange.request.headers.get(hdrs.ACCEPT, "")
         body, content_type = render(self._service.metrics.registry, accept)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
-
-
-def _certificate_names(request: web.Request) -> tuple[str, ...]:
-    """The names in the peer's certificate; none once it is expired, which a kept-alive connection outlives."""
-    tls = request.get_extra_info("ssl_object")
-    try:
-        certificate = tls.getpeercert() if tls else None  # None: the client is gone already
-    except UnicodeDecodeError:  # a name that is no text names nobody
-        return ()
-    if not certificate or ssl.cert_time_to_seconds(certificate["notAfter"]) <= time.time():
-        return ()
-    return tuple(f"{kind}:{name}" for kind, name in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI"})
-
-
-def _bearer(request: web.Request) -> str | None:
-    headers = request.headers.getall(hdrs.AUTHORIZATION, [])
-    match = _BEARER.match(headers[0]) if len(headers) == 1 else None
-    return match[1] if match else None
-
-
-def _bind(address: str, setting: str) -> socket.socket:
-    host, port = parse_address(address, path=setting)
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {address}: {error.strerror or error}", path=setting) from None
-
-
-def _spell(sock: socket.socket) -> str:
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -81,7 +81,12 @@ class MemoryCluster:
 
     def coordinator(self, plugins: Mapping[str, object] | None = None) -> AbstractAsyncContextManager[Coordinator]:
         """A coordinator over this cluster; ``plugins`` join the cluster's own."""
-        return Coordinator.open(self.config, plugins={PLUGIN: _Plugin(self), **(plugins or {})})
+        return Coordinator.open(self.config, plugins={PLUGIN: self.plugin, **(plugins or {})})
+
+    @property
+    def plugin(self) -> object:
+        """The cluster's plugin, transport and tokens and audit sink, for whoever opens the coordinator otherwise."""
+        return _Plugin(self)
 
     def behave(self, identifier: int, behaviour: Behaviour) -> None:
         """Let a signer behave in this way from its next call on."""

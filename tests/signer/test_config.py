@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from frost_sidecar.addressing import parse_address
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.signer import NodeConfig
 from frost_sidecar.signer import config as module
-from frost_sidecar.signer.config import parse_address
 
 CLIENTS = {"names": ["DNS:coordinator.test"]}
 

@@ -397,6 +397,29 @@ class PublicKeyPackage:
 
         Raises `DeserializationError`, `InvalidMaxSigners` or `InvalidMinSigners`.
         """
+    def to_bincode(self) -> bytes:
+        """Give the bytes that bincode 1 makes of the package.
+
+        Versions 1 and 2 of the crate, which know no `min_signers`, stop reading
+        before it.
+        """
+    @classmethod
+    def from_bincode(cls, data: bytes, /) -> Self:
+        """Read the bytes that bincode 1 makes of a package of version 1, 2 or 3 of the crate.
+
+        Raises `DeserializationError`, `DuplicatedIdentifier`, `InvalidMaxSigners` or
+        `InvalidMinSigners`; the message begins with the field that is wrong.
+        """
+    def derive_min_signers(self) -> int:
+        """Compute the threshold from the verifying shares and the group's key.
+
+        It is the smallest number of shares that give all others and the key,
+        whatever `min_signers` says. Takes time in proportion to the square of
+        `max_signers`; wrong with a chance below 2^-230.
+
+        Raises `InvalidPublicKeyPackage` if the shares and the key do not belong
+        together, and `InvalidMinSigners` if every share alone gives the key.
+        """
     def __eq__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[object, tuple[bytes]]: ...

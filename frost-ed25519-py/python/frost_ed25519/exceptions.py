@@ -147,6 +147,10 @@ class InvalidKeyPackage(DeserializationError):
     """A key package whose signing share does not belong to its verifying share."""
 
 
+class InvalidPublicKeyPackage(DeserializationError):
+    """A public key package whose group key does not belong to its verifying shares."""
+
+
 # Sets of contributions
 
 

@@ -89,6 +89,12 @@ class WormSink(AuditSink):
         await asyncio.wait([self._write])
         self._write.result()
 
+    async def check(self) -> None:
+        """Return where a record could be stored; raises :class:`~frost_sidecar.errors.AuditUnavailable` otherwise."""
+        if self._log is None:
+            raise RuntimeError("the audit sink is used outside of its `async with`")
+        await run_sync(self._log.check, limiter=self._limiter, abandon_on_cancel=True)
+
 
 def _settle(write: asyncio.Task[None]) -> None:
     """Look at a write's end, so that asyncio does not complain of one whose caller was cancelled."""

@@ -75,6 +75,13 @@ class Log:
         """Append one line a record and return when all are on disk; raises :class:`AuditUnavailable` otherwise."""
         self._append([encode(RequestBody(record)) for record in records])
 
+    def check(self) -> None:
+        """Raise :class:`AuditUnavailable` where the next append would fail, as far as one can see without writing."""
+        self._check_still_ours()
+        room = os.fstatvfs(self._fd)
+        if room.f_bavail * room.f_frsize < MAX_BODY_BYTES:
+            raise AuditUnavailable(f"the disk of {self.path} is full")
+
     def close(self) -> None:
         """Flush the head file and release the lock; raises :class:`OSError` when the flush fails."""
         try:

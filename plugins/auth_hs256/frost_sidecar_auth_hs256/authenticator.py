@@ -13,7 +13,7 @@ from frost_sidecar.encoding import b64decode, decode_json
 from frost_sidecar.errors import Unauthenticated
 from frost_sidecar.hookspecs import Authenticator
 from frost_sidecar.model import Credentials, Identity
-from frost_sidecar_auth_hs256.secret import Secret
+from frost_sidecar_auth_hs256.keyring import Keyring
 
 MAX_TOKEN_CHARS: Final = 8192
 """Longest token that is looked at."""
@@ -28,10 +28,15 @@ _JWS: Final = jwt.PyJWS()
 class Hs256Authenticator(Authenticator):
     """Accepts JWTs whose header says HS256 and whose signature, lifetime and subject hold."""
 
-    def __init__(self, secret: Secret, *, leeway: float = 0) -> None:
-        """``leeway``: seconds by which the issuer's clock may differ from ours, in either direction."""
-        self._secret = secret
+    def __init__(self, keyring: Keyring, *, leeway: float = 0, accept_undated: bool = False) -> None:
+        """``leeway``: seconds by which the issuer's clock may differ from ours, in either direction.
+
+        ``accept_undated``: accept tokens without ``exp``, which are good for ever, and tokens without ``sub``, whose
+        subject then is their ``iss``. A claim that is there is checked all the same.
+        """
+        self._keyring = keyring
         self._leeway = leeway
+        self._accept_undated = accept_undated
 
     async def authenticate(self, credentials: Credentials) -> Identity | None:
         """Return the token's subject and claims; None without a token or where its header names another algorithm.
@@ -48,31 +53,47 @@ class Hs256Authenticator(Authenticator):
         for member in _REFUSED_HEADERS:
             if member in header:
                 raise Unauthenticated(f"the token's header has the member {member!r}, which is not accepted")
+        await self._keyring.refresh()
         claims = self._verify(token)
-        now = time.time()
-        for name in ("nbf", "iat"):
-            if name in claims and _seconds(claims, name) > now + self._leeway:
-                raise Unauthenticated(f"the token is not valid yet ({name} is in the future); compare the clocks")
-        if _seconds(claims, "exp") <= now - self._leeway:
-            raise Unauthenticated("the token has expired; compare the clocks if it is fresh")
-        subject = claims.get("sub")
-        if not isinstance(subject, str) or not subject:
-            raise Unauthenticated("the token has no subject (sub)")
+        self._check_times(claims)
         _check_texts(claims)
-        return Identity(subject=subject, method="hs256", claims=claims)
+        return Identity(subject=self._subject(claims), method="hs256", claims=claims)
 
     def _verify(self, token: str) -> dict[str, object]:
         """The claims under the signature: PyJWT checks that one, the payload is read by our own, stricter rules."""
-        try:
-            payload: bytes = _JWS.decode(token, self._secret.reveal(), algorithms=["HS256"])
-        except jwt.InvalidSignatureError:
-            raise Unauthenticated("the token's signature is wrong: another secret, or it was changed") from None
-        except (jwt.PyJWTError, ValueError, RecursionError):
-            raise Unauthenticated("the token is not a JWT") from None
+        payload = None
+        for secret in self._keyring.accepted():
+            try:
+                payload = _JWS.decode(token, secret.reveal(), algorithms=["HS256"])
+                break
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, ValueError, RecursionError):
+                raise Unauthenticated("the token is not a JWT") from None
+        if payload is None:
+            raise Unauthenticated("the token's signature is wrong: another secret, or it was changed")
         try:
             return decode_json(payload, dict[str, object])
         except ValueError as error:
             raise Unauthenticated(f"the token is not a JWT: its payload is not strict JSON: {error}") from None
+
+    def _check_times(self, claims: dict[str, object]) -> None:
+        now = time.time()
+        for name in ("nbf", "iat"):
+            if name in claims and _seconds(claims, name) > now + self._leeway:
+                raise Unauthenticated(f"the token is not valid yet ({name} is in the future); compare the clocks")
+        if "exp" not in claims and self._accept_undated:
+            return
+        if _seconds(claims, "exp") <= now - self._leeway:
+            raise Unauthenticated("the token has expired; compare the clocks if it is fresh")
+
+    def _subject(self, claims: dict[str, object]) -> str:
+        name = "iss" if self._accept_undated and "sub" not in claims else "sub"
+        subject = claims.get(name)
+        if not isinstance(subject, str) or not subject:
+            either = "neither a subject (sub) nor an issuer (iss)" if name == "iss" else "no subject (sub)"
+            raise Unauthenticated(f"the token has {either}")
+        return subject
 
 
 def _header(token: str) -> dict[str, object]:

@@ -14,20 +14,21 @@ from __future__ import annotations
 
 from frost_sidecar import hookimpl
 from frost_sidecar.hookspecs import PluginContext, Transport
-from frost_sidecar_transport_mtls.pinning import PinnedContext, pinned_context
+from frost_sidecar_transport_mtls.contexts import PinnedContexts
+from frost_sidecar_transport_mtls.pinning import PinnedContext, TlsIdentity
 from frost_sidecar_transport_mtls.settings import Settings
 from frost_sidecar_transport_mtls.transport import MtlsTransport
 
-__all__ = ["MtlsTransport", "PinnedContext", "Settings", "make_transport", "pinned_context"]
+__all__ = ["MtlsTransport", "PinnedContext", "PinnedContexts", "Settings", "TlsIdentity", "make_transport"]
 
 
 @hookimpl
 def make_transport(context: PluginContext) -> Transport:
-    """Read the TLS files once for every configured signer and build the transport.
+    """Read the TLS files once for all signers and build the transport.
 
     Raises:
         ConfigError: a TLS file or a signer's ``server_name`` cannot be used, or a setting is wrong.
     """
     settings = context.settings(Settings)
-    contexts = {signer.server_name: pinned_context(context.tls, signer.server_name) for signer in context.signers}
-    return MtlsTransport(contexts, settings)
+    names = [signer.server_name for signer in context.signers]
+    return MtlsTransport(PinnedContexts(TlsIdentity(context.tls), names), settings)

@@ -1,4 +1,4 @@
-"""TLS contexts that accept exactly one peer.
+"""TLS contexts that accept exactly one peer, all with the one certificate that was read at the start.
 
 The check of the name runs inside the handshake, before the last handshake message leaves: a peer with another identity
 never sees a byte of a request, and no code path of an HTTP library can forget to ask.
@@ -9,28 +9,29 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.model import TlsFiles
 
 
 class PinnedObject(ssl.SSLObject):
-    """A TLS connection whose handshake fails unless the peer's certificate carries the context's name."""
+    """A TLS connection whose handshake fails unless the peer's certificate carries the pinned name."""
 
+    pinned: PinnedContext | None = None
+    """The context that the connection was asked of; without one no peer is right."""
     alert: str | None = None
     """The TLS alert that arrived after the handshake; for whoever explains the connection's end."""
 
     def do_handshake(self) -> None:
         """Go on with the handshake; at its end, look at the name."""
         super().do_handshake()
-        context = self.context
-        if not isinstance(context, PinnedContext):
-            raise ssl.SSLCertVerificationError("the connection has lost its pinned context")
+        if self.pinned is None:
+            raise ssl.SSLCertVerificationError("the connection has lost its pinned name")
         names = _names(self)
-        if not context.accepts(names):
+        if not self.pinned.accepts(names):
             shown = ", ".join(f"{kind}:{value}" for kind, value in names)[:200] or "no name at all"
-            raise ssl.SSLCertVerificationError(f"it is for {shown}, not for {context.pin}")
+            raise ssl.SSLCertVerificationError(f"it is for {shown}, not for {self.pinned.pin}")
 
     def read(self, size: int = 1024, buffer: Any = None) -> bytes:
         """Note the peer's alert: an event loop may drop it when a write meets the closed connection first."""
@@ -42,17 +43,43 @@ class PinnedObject(ssl.SSLObject):
 
 
 class PinnedContext(ssl.SSLContext):
-    """A client's TLS context for one peer. Made by :func:`pinned_context`."""
+    """A client's TLS context for one peer. Made by :meth:`TlsIdentity.context`.
 
-    sslobject_class = PinnedObject
+    Its connections are made by the identity's context and carry the pin with them, so that a further name costs no
+    reading of files. It holds neither certificate nor authority itself: used past :meth:`wrap_bio`, it trusts nobody.
+    """
 
     pin: str = ""
     """The one name that the peer's certificate must carry: a DNS name, an IP address or a URI."""
+    _identity: ssl.SSLContext
+
+    @classmethod
+    def of(cls, identity: ssl.SSLContext, pin: str) -> Self:
+        """The context for ``pin`` whose connections ``identity`` makes."""
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context.pin = pin
+        context._identity = identity
+        return context
 
     @property
     def by_uri(self) -> bool:
         """Whether the peer is known by a URI (SPIFFE), which TLS itself cannot check."""
-        return "://" in self.pin
+        return _is_uri(self.pin)
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the signature is the standard library's
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> PinnedObject:
+        """A connection of the identity's that only the pinned peer can take up. asyncio and uvloop call this."""
+        connection = self._identity.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        if not isinstance(connection, PinnedObject):
+            raise TypeError("the identity makes connections that check no name")
+        connection.pinned = self
+        return connection
 
     def accepts(self, names: tuple[tuple[str, str], ...]) -> bool:
         """Whether subject alternative names, as pairs of kind and value, are those of the pinned peer.
@@ -78,21 +105,46 @@ def alert_in(error: BaseException) -> str | None:
     return None
 
 
-def pinned_context(files: TlsFiles, pin: str) -> PinnedContext:
-    """A context for TLS 1.3 that shows our certificate and accepts only the peer ``pin`` below our own authority.
+class TlsIdentity:
+    """Our certificate and the one authority of our peers, as their files were at the start."""
 
-    Raises:
-        ConfigError: a file is missing, unreadable or of the wrong kind, key and certificate do not belong together, or
-            ``pin`` cannot be a server's name. The message names the file.
-    """
+    def __init__(self, files: TlsFiles) -> None:
+        """Read ``files``.
+
+        Raises:
+            ConfigError: a file is missing, unreadable or of the wrong kind, or key and certificate do not belong
+                together. The message names the file.
+        """
+        self._by_host = _read(files, check_hostname=True)
+        self._by_uri = _read(files, check_hostname=False)
+
+    def context(self, pin: str) -> PinnedContext:
+        """A context for TLS 1.3 that shows our certificate and accepts only the peer ``pin`` below our authority.
+
+        Raises:
+            ConfigError: ``pin`` cannot be a server's name.
+        """
+        if not pin.isascii() or not pin.isprintable() or "*" in pin or " " in pin:
+            raise ConfigError(f"server_name {pin!r} is not one exact ASCII name", path="signers")
+        if _is_uri(pin):
+            return PinnedContext.of(self._by_uri, pin)
+        context = PinnedContext.of(self._by_host, pin)
+        try:
+            context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=pin.rstrip("."))
+        except ValueError as error:
+            raise ConfigError(f"server_name {pin!r} cannot be a host's name: {error}", path="signers") from None
+        return context
+
+
+def _read(files: TlsFiles, *, check_hostname: bool) -> ssl.SSLContext:
     for file in (files.cert, files.key, files.ca):
         _check_readable(file)
-    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.pin = pin
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.sslobject_class = PinnedObject
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["http/1.1"])
     context.hostname_checks_common_name = False
-    context.check_hostname = not context.by_uri
+    context.check_hostname = check_hostname
     try:
         context.load_verify_locations(cafile=files.ca)
     except ssl.SSLError:
@@ -107,7 +159,6 @@ def pinned_context(files: TlsFiles, pin: str) -> PinnedContext:
         raise ConfigError(
             f"{files.cert} and {files.key} are not a certificate chain and its key in PEM form", path="tls.cert"
         ) from None
-    _check_pin(context)
     return context
 
 
@@ -127,16 +178,8 @@ def _check_readable(file: Path) -> None:
         raise ConfigError(f"cannot read the TLS file {file}: {error.strerror}", path="tls") from None
 
 
-def _check_pin(context: PinnedContext) -> None:
-    pin = context.pin
-    if not pin.isascii() or not pin.isprintable() or "*" in pin or " " in pin:
-        raise ConfigError(f"server_name {pin!r} is not one exact ASCII name", path="signers")
-    if context.by_uri:
-        return
-    try:
-        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=pin.rstrip("."))
-    except ValueError as error:
-        raise ConfigError(f"server_name {pin!r} cannot be a host's name: {error}", path="signers") from None
+def _is_uri(pin: str) -> bool:
+    return "://" in pin
 
 
 def _names(connection: ssl.SSLObject) -> tuple[tuple[str, str], ...]:

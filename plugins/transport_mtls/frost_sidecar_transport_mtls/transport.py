@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self
@@ -10,11 +9,12 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
-from frost_sidecar.errors import TransportError
+from frost_sidecar.errors import ConfigError, TransportError
 from frost_sidecar.hookspecs import Transport
 from frost_sidecar.model import Answer, Call, Signer
+from frost_sidecar_transport_mtls.contexts import PinnedContexts
 from frost_sidecar_transport_mtls.faults import fault
-from frost_sidecar_transport_mtls.pinning import PinnedContext, PinnedObject
+from frost_sidecar_transport_mtls.pinning import PinnedObject
 from frost_sidecar_transport_mtls.settings import Settings
 
 _carrier: Final[ContextVar[PinnedObject | None]] = ContextVar("frost_sidecar_transport_mtls.carrier", default=None)
@@ -39,8 +39,8 @@ class MtlsTransport(Transport):
     allows it.)
     """
 
-    def __init__(self, contexts: Mapping[str, PinnedContext], settings: Settings) -> None:
-        """``contexts``: the TLS context for each signer's ``server_name``."""
+    def __init__(self, contexts: PinnedContexts, settings: Settings) -> None:
+        """``contexts``: where the TLS context for a signer's ``server_name`` comes from, configured or not."""
         self._contexts = contexts
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
@@ -76,9 +76,10 @@ class MtlsTransport(Transport):
         """
         if self._session is None:
             raise RuntimeError("the transport is used outside of its `async with`")
-        context = self._contexts.get(signer.server_name)
-        if context is None:
-            raise TransportError("tls", f"no certificate is configured to be expected for {signer.server_name}")
+        try:
+            context = self._contexts.get(signer.server_name)
+        except ConfigError as error:
+            raise TransportError("tls", f"{signer.url}: nobody can prove to be it: {error}") from None
         _carrier.set(None)
         try:
             async with self._session.request(

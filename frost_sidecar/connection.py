@@ -1,0 +1,268 @@
+"""One HTTP exchange with a sidecar, over its Unix socket or over TCP with mTLS: sent once, answered whole or not.
+
+Nothing happens behind the caller's back: no proxy from the environment, no redirect, no cookie, no decompression.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from frost_sidecar.addressing import parse_url
+from frost_sidecar.errors import ConfigError, FrostSidecarError, SidecarUnreachable, Unauthenticated, UnexpectedAnswer
+from frost_sidecar.logs import get_logger
+from frost_sidecar.model import TlsFiles
+
+log = get_logger("frost_sidecar.connection")
+
+TokenSource = str | os.PathLike[str] | Callable[[], str | Awaitable[str]]
+"""Where a request's bearer token comes from: the token, a file that is read anew for each request, or a function."""
+
+_CONNECT_SECONDS: Final = 2.0
+"""How long connect and TLS handshake together may take, so that a further attempt fits into the deadline."""
+_KEEPALIVE_SECONDS: Final = 30.0
+"""How long an idle connection is kept; below the sidecar's own limit (75 s), so that it is never the one to close."""
+_LONGEST_PATH: Final = 107
+"""Bytes of ``sun_path`` on Linux, less the closing zero (unix(7))."""
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*\Z")
+"""A bearer token (RFC 6750, section 2.1)."""
+_HINT: Final = "; if it stays so, the sidecar may not accept our certificate"
+"""In TLS 1.3 a server judges our certificate after our side of the handshake is done, and most only hang up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer. ``retry_after`` is its ``Retry-After`` in seconds, None where there is none."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str]
+    retry_after: float | None
+
+
+class Connection:
+    """The connections to one sidecar. An asynchronous context manager, for one event loop."""
+
+    def __init__(
+        self, target: str | os.PathLike[str], *, tls: TlsFiles | None, token: TokenSource | None, limit: int
+    ) -> None:
+        """``target``: the path of a Unix socket, also as ``unix:PATH``, or ``https://HOST:PORT``.
+
+        ``tls`` are our certificate and key, and the authority that the sidecar's certificate needs; its name is the
+        target's host. ``limit`` is the most connections at once; further exchanges wait for one.
+
+        Raises:
+            ConfigError: the target is none, or ``tls`` and ``token`` do not fit it.
+        """
+        self.target = text = os.fspath(target)
+        self._path = None if text.startswith(("https:", "http:")) else _socket_path(text.removeprefix("unix:"))
+        self._token = token
+        self._limit = limit
+        self._certificates: _Certificates | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if self._path is not None:
+            if tls is not None or token is not None:
+                raise ConfigError("a Unix socket takes neither tls nor token; they are for https://", path=text)
+            self._base = "http://sidecar"
+            return
+        if parse_url(text) is None:
+            raise ConfigError("use the path of a Unix socket, or https://HOST:PORT and nothing more", path=text)
+        if tls is None:
+            raise ConfigError("a target over TCP needs tls: a certificate, its key, and the authority", path=text)
+        self._base = text.rstrip("/")
+        self._certificates = _Certificates(tls)
+
+    async def __aenter__(self) -> Self:
+        if self._session is not None:
+            raise RuntimeError("the client is open already")
+        if self._certificates is not None:
+            self._certificates.context()
+        connector: aiohttp.BaseConnector = (
+            aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=_KEEPALIVE_SECONDS)
+            if self._path is None
+            else aiohttp.UnixConnector(path=self._path, limit=self._limit, keepalive_timeout=_KEEPALIVE_SECONDS)
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        )
+        self._loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def exchange(
+        self, method: str, path: str, *, headers: Mapping[str, str], body: bytes | None, most_bytes: int
+    ) -> Reply:
+        """Send one request and return its whole answer, whatever the status. The caller ends it by cancelling.
+
+        Raises:
+            SidecarUnreachable: no connection, or it broke before the answer was whole.
+            Unauthenticated: there is no token to send.
+            UnexpectedAnswer: the answer is no HTTP, too large or compressed, or the certificate is not the target's.
+            RuntimeError: used outside ``async with``, or in another event loop.
+        """
+        session = self._opened()
+        sent = {**headers, **await self._authorization()}
+        context = self._certificates.context() if self._certificates else None
+        try:
+            async with session.request(
+                method,
+                URL(self._base + path, encoded=True),
+                data=body,
+                headers=sent,
+                ssl=context or True,
+                allow_redirects=False,
+            ) as response:
+                try:
+                    whole = await self._read(response, most_bytes)
+                except BaseException:
+                    response.close()  # what is left of the answer must not become the start of the next
+                    raise
+                return Reply(response.status, response.content_type, whole, response.headers, _retry_after(response))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._fault(error) from None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is not open: use it inside `async with AsyncSidecarClient(...) as client:`")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("the client was opened in another event loop: open one in each, or use SidecarClient")
+        return self._session
+
+    async def _authorization(self) -> dict[str, str]:
+        source = self._token
+        if source is None:
+            return {}
+        try:
+            if isinstance(source, str):
+                token = source
+            elif isinstance(source, os.PathLike):
+                token = _read_token(source)
+            else:
+                made = source()
+                token = await made if inspect.isawaitable(made) else made
+        except Exception as error:
+            raise Unauthenticated(f"the source of the bearer token failed: {type(error).__name__}") from error
+        if not isinstance(token, str) or not _TOKEN.match(token):
+            raise Unauthenticated("the source of the bearer token gave no token (RFC 6750, section 2.1)")
+        return {"Authorization": f"Bearer {token}"}
+
+    async def _read(self, response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+        if "Content-Encoding" in response.headers:
+            raise self._unexpected("the answer is compressed, which was not asked for")
+        body = bytearray()
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > most_bytes:
+                raise self._unexpected(f"the answer is longer than the {most_bytes} bytes that are accepted")
+        return bytes(body)
+
+    def _unexpected(self, what: str) -> UnexpectedAnswer:
+        return UnexpectedAnswer(f"{self.target}: {what}")
+
+    def _fault(self, error: Exception) -> FrostSidecarError:
+        cause = _cause(error)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return self._unexpected(f"its certificate is not accepted: {cause.verify_message}")
+        if isinstance(error, aiohttp.ClientResponseError | ValueError):
+            return self._unexpected("what answered does not speak HTTP/1.1")
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(error) or type(error).__name__
+        broke = self._certificates is not None and not isinstance(error, aiohttp.ClientConnectorError)
+        return SidecarUnreachable(f"no answer from the sidecar at {self.target}: {reason}{_HINT if broke else ''}")
+
+
+class _Certificates:
+    """The TLS context of a client, made anew when one of its files changes."""
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._stamps: object = None
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The context for a new connection. Files that cannot be used leave the old one; without one it raises."""
+        stamps = [_stamp(file) for file in (self._files.cert, self._files.key, self._files.ca)]
+        if self._context is None or stamps != self._stamps:
+            try:
+                self._context = _client_context(self._files)
+            except ConfigError as error:
+                if self._context is None:
+                    raise
+                log.warning("changed TLS files cannot be used; going on with the old ones", reason=str(error))
+            self._stamps = stamps
+        return self._context
+
+
+def _client_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.3 with our certificate, for a server of the authority whose certificate has the target's name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False
+    try:
+        context.load_cert_chain(files.cert, files.key, password=str)  # an empty password, not a question
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use {files.cert} with {files.key}: {error}", path="tls.cert") from None
+    try:
+        context.load_verify_locations(files.ca)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use {files.ca}: {error}", path="tls.ca") from None
+    return context
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _socket_path(text: str) -> str:
+    path = re.sub(r"\A//(?=/)", "", text)  # unix:///run/… says the same as unix:/run/…
+    if not path or "\0" in path or re.match(r"[a-z][a-z0-9+.-]*:", path) or path.startswith("//"):
+        raise ConfigError("use the path of a Unix socket, or https://HOST:PORT", path=text or "target")
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise ConfigError("the path is too long for a Unix socket; use a shorter folder", path=path)
+    return path
+
+
+def _read_token(path: os.PathLike[str]) -> str:
+    return Path(path).read_text("ascii").strip()
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds of ``Retry-After`` (RFC 9110, section 10.2.3); the form as a date counts as absent."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if re.fullmatch(r"[0-9]{1,6}", value, re.ASCII) else None
+
+
+def _cause(error: Exception) -> BaseException:
+    """What aiohttp wrapped."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    return error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
