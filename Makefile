@@ -12,7 +12,7 @@ RUST := cd frost-ed25519-py && cargo
 ORIGINAL := tests/fixtures/rust
 ORIGINAL_BUILT := $(ORIGINAL)/target/.complete
 
-.PHONY: demo test check format openapi load clean
+.PHONY: demo test check format openapi load fuzz clean
 
 demo: $(SETUP)
 	@$(BIN)/frost-sidecar demo
@@ -37,6 +37,10 @@ load: $(SETUP)
 # docs/openapi.json, after a change of the HTTP contract
 openapi: $(SETUP)
 	$(BIN)/python -c 'import msgspec; from frost_sidecar.openapi import DOCUMENT as d; print(msgspec.json.format(d).decode())' > docs/openapi.json
+
+# every decoder of outside bytes, fed with damaged ones for 10 minutes (docs/fuzzing.md); exits with 1 on a finding
+fuzz: $(SETUP)
+	$(BIN)/python -m tests.fuzz.run --seconds 600
 
 format: $(SETUP)
 	$(BIN)/ruff check --fix .

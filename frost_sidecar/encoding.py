@@ -36,10 +36,9 @@ def b64decode(text: str) -> bytes:
     Mixed alphabets, wrong padding, white space and non-zero trailing bits are refused, so that one value has one
     spelling in each of the four forms.
     """
-    try:
-        raw = text.encode("ascii")
-    except UnicodeEncodeError:
-        raise ValueError("not base64: a character outside ASCII") from None
+    if not text.isascii():  # a failed encode() would carry the whole text, perhaps a secret, in its error
+        raise ValueError("not base64: a character outside ASCII")
+    raw = text.encode("ascii")
     if (b"-" in raw or b"_" in raw) and (b"+" in raw or b"/" in raw):
         raise ValueError("not base64: the standard and the URL-safe alphabet are mixed")
     standard = raw.translate(_URLSAFE_TO_STANDARD)

@@ -385,8 +385,8 @@ MEMBERS: dict[str, tuple[Edit, str]] = {
         "header.ciphersuite: 'FROST(Pallas, BLAKE2b-512)' is not FROST-ED25519-SHA512-v1",
     ),
     "long ciphersuite": (
-        lambda group: group["header"].update(ciphersuite="x" * 1000),
-        f"header.ciphersuite: '{'x' * 71}… is not FROST-ED25519-SHA512-v1",
+        lambda group: group["header"].update(ciphersuite="FROST" + "x" * 1000),
+        f"header.ciphersuite: 'FROST{'x' * 66}… is not FROST-ED25519-SHA512-v1",
     ),
     "shares are a list": (_member("verifying_shares", []), "verifying_shares: not an object"),
     "no signer": (_member("verifying_shares", {}), f"verifying_shares: max_signers {NUMBERS}"),

@@ -71,6 +71,11 @@ def shown(name: object) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
+def suite_shown(name: object) -> str:
+    """The name of another ciphersuite; not what else may stand there by mistake, such as a share."""
+    return shown(name) if isinstance(name, str) and name.startswith("FROST") else "what it says"
+
+
 def members(value: object, field: str, required: set[str], optional: set[str] | frozenset[str] = frozenset()) -> Any:
     """``value`` as an object that has these members and no others.
 
@@ -108,7 +113,7 @@ def check_suite(header: Mapping[str, Any], field: str, suite: str) -> None:
     if type(header["version"]) is not int or header["version"] != 0:
         raise WrongContent(f"{field}.version: not a version of the encoding that is known")
     if header["ciphersuite"] != suite:
-        raise WrongContent(f"{field}.ciphersuite: {shown(header['ciphersuite'])} is not {suite}")
+        raise WrongContent(f"{field}.ciphersuite: {suite_shown(header['ciphersuite'])} is not {suite}")
 
 
 def in_a_sentence(error: frost.FrostError) -> str:

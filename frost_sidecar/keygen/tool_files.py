@@ -27,6 +27,7 @@ from frost_sidecar.keygen.content import (
     members,
     read,
     shown,
+    suite_shown,
 )
 
 T = TypeVar("T")
@@ -105,16 +106,11 @@ def _check_members(found: dict[str, Any], elements: set[str], others: set[str]) 
         from_hex(found[name], name, 32)
 
 
-def _suite(name: object) -> str:
-    """The name of another ciphersuite; not what else may stand there by mistake, such as a share."""
-    return shown(name) if isinstance(name, str) and name.startswith("FROST") else "what it says"
-
-
 def _from_toml(path: Path, content: bytes, mode: int, group: bytes | None) -> ToolFile:
     name, entry = _choose(_groups(content), group)
     field = f"group.{shown(name)}"
     if entry.get("ciphersuite") != frost.CIPHERSUITE:
-        raise WrongContent(f"{field}.ciphersuite: {_suite(entry.get('ciphersuite'))} is not {frost.CIPHERSUITE}")
+        raise WrongContent(f"{field}.ciphersuite: {suite_shown(entry.get('ciphersuite'))} is not {frost.CIPHERSUITE}")
     data = from_hex(entry.get("public_key_package"), f"{field}.public_key_package")
     package = _secret(lambda: frost.keys.PublicKeyPackage.deserialize(data), f"{field}.public_key_package: ")
     public = group_file.checked(package, f"{field}.public_key_package: ")

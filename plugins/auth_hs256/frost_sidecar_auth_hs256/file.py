@@ -94,11 +94,9 @@ class SecretFile:
         open_to_all = bool(status.st_mode & stat.S_IROTH)
         if open_to_all and not self._dev:
             raise self._error(f"{self.path} can be read by every user; run `chmod o-rwx {self.path}`")
-        try:
-            text = data.decode("ascii")
-        except UnicodeDecodeError:
-            raise self._error(f"{self.path} holds no base64 text; {HOW_TO}") from None
-        secret, forgiven = parse_secret(text, self._place, dev=self._dev)
+        if not data.isascii():  # a failed decode() would carry all of it in its error
+            raise self._error(f"{self.path} holds no base64 text; {HOW_TO}")
+        secret, forgiven = parse_secret(data.decode("ascii"), self._place, dev=self._dev)
         if open_to_all:
             forgiven = (*forgiven, "the secret's file can be read by every user: accepted under the development switch")
         return Reading(secret, Stamp.of(status), forgiven)
