@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tokens
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, StrictInt
 
 from frost_sidecar.errors import FrostSidecarError
 from frost_sidecar.mint import Mint
@@ -38,6 +38,8 @@ class TokenRequest(BaseModel):
     """Body of ``POST /token``."""
 
     audience: str
+    requested_at: StrictInt | None = None
+    """Seconds since 1970; goes with an ``Idempotency-Key``."""
 
 
 @app.post("/token")
@@ -46,12 +48,13 @@ async def token(
     request: Request,
     # Your authentication goes here. This one trusts a gateway in front, which sets the header and removes clients'.
     x_authenticated_user: Annotated[str, Header(min_length=1)],
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    idempotency_key: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
     """A signed JWT for the user."""
     signed = await request.state.mint.jwt(
         tokens.claims(x_authenticated_user, body.audience),
         lifetime=tokens.LIFETIME,
+        issued_at=tokens.issued_at(idempotency_key, body.requested_at),
         jti=True,
         idempotency_key=tokens.scoped(idempotency_key, x_authenticated_user),
     )

@@ -32,12 +32,14 @@ def create_app() -> Flask:
         # Your authentication goes here. This one trusts a gateway in front, which sets the header and removes clients'.
         user = request.headers.get("X-Authenticated-User") or abort(401)
         body = request.get_json()
-        audience = body.get("audience") if isinstance(body, dict) else None
+        audience = body.get("audience") if isinstance(body, dict) else abort(422)
+        key = request.headers.get("Idempotency-Key")
         signed = mint.jwt(
             tokens.claims(user, audience if isinstance(audience, str) else abort(422)),
             lifetime=tokens.LIFETIME,
+            issued_at=tokens.issued_at(key, body.get("requested_at")),
             jti=True,
-            idempotency_key=tokens.scoped(request.headers.get("Idempotency-Key"), user),
+            idempotency_key=tokens.scoped(key, user),
         )
         return {"access_token": signed, "token_type": "Bearer", "expires_in": tokens.LIFETIME}
 

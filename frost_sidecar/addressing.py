@@ -49,16 +49,21 @@ class AllowedUrls:
     def __bool__(self) -> bool:
         return bool(self._rules)
 
-    def host(self, url: str, identifier: int) -> str | None:
-        """The host of ``url`` where a pattern allows it for the participant ``identifier``, else None."""
+    def host(self, url: str, identifier: int) -> tuple[str, bool] | None:
+        """The host of ``url`` where a pattern allows it for the participant ``identifier``, else None.
+
+        With it goes whether the host tells which participant it is, by an ``{identifier}`` in the pattern.
+        """
         address = parse_url(url)
         if address is None:
             return None
         host, port = address
-        for pieces, allowed_port in self._rules:
-            if port == allowed_port and re.fullmatch(str(identifier).join(pieces), host):
-                return host
-        return None
+        telling = [
+            len(pieces) > 1
+            for pieces, allowed_port in self._rules
+            if port == allowed_port and re.fullmatch(str(identifier).join(pieces), host)
+        ]
+        return (host, any(telling)) if telling else None
 
 
 def _rule(pattern: str, path: str) -> tuple[list[str], int]:

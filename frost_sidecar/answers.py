@@ -16,11 +16,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Struct
 
 from frost_sidecar.connection import Reply
-from frost_sidecar.contract import REPLAYED_HEADER, KeysAnswer, Readiness, SignAnswer, SignedItem, error_of, find_public
+from frost_sidecar.contract import (
+    REPLAYED_HEADER,
+    KeysAnswer,
+    Readiness,
+    SignAnswer,
+    SignedItem,
+    error_of,
+    find_public,
+    printable,
+    status_of,
+)
 from frost_sidecar.encoding import b64decode, decode_json
-from frost_sidecar.errors import FrostSidecarError, Unavailable, UnexpectedAnswer
+from frost_sidecar.errors import FrostSidecarError, Unavailable, UnexpectedAnswer, UnknownKey
 from frost_sidecar.jose import thumbprint
-from frost_sidecar.model import REQUEST_ID, BatchItem, Signed
+from frost_sidecar.model import REQUEST_ID, BatchItem, KeyName, Signed
 from frost_sidecar.problem import CONTENT_TYPE, Problem
 
 T = TypeVar("T")
@@ -28,6 +38,8 @@ T = TypeVar("T")
 _JSON: Final = "application/json"
 _PASSING: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE}
 """Statuses of a proxy before the sidecar that mean "not now"; the sidecar itself sends a problem with them."""
+_LAST_IDENTIFIER: Final = 65535
+"""RFC 9591 has none; identifiers are 16 bits wide here."""
 _SHOWN: Final = 200
 """Characters of a strange answer that go into an error."""
 
@@ -63,7 +75,10 @@ def public_key(reply: Reply, *, key: str | None) -> bytes:
     for each in answer.keys.values():
         if each.kid != thumbprint(_bytes(each.group_public_b64, 32, "group_public_b64")):
             raise UnexpectedAnswer("a key's kid is not that of its public key")
-    return find_public(answer, key)
+    try:
+        return find_public(answer, key)
+    except UnknownKey as error:
+        raise UnknownKey(printable(str(error))) from None
 
 
 def jwk_set(reply: Reply) -> dict[str, Any]:
@@ -88,14 +103,14 @@ def _read(reply: Reply, kind: type[T], *types: str) -> T:
     """A good answer's body; anything else raises: the error of a problem document, or what can be said of it."""
     if reply.status == HTTPStatus.OK:
         if reply.content_type not in (_JSON, *types):
-            raise UnexpectedAnswer(f"the answer is {reply.content_type[:_SHOWN]}, not {_JSON}")
+            raise UnexpectedAnswer(f"the answer is {printable(reply.content_type, _SHOWN)}, not {_JSON}")
         return _decode(reply.body, kind)
     if reply.content_type == CONTENT_TYPE:
         problem = _decode(reply.body, Problem)
         if problem.status != reply.status:
             raise UnexpectedAnswer(f"a problem of status {problem.status} came with status {reply.status}")
-        raise error_of(problem, reply.retry_after)
-    said = f"the answer is {reply.status} {reply.content_type[:_SHOWN]}, not the sidecar's"
+        raise _error(problem, reply.retry_after)
+    said = f"the answer is {reply.status} {printable(reply.content_type, _SHOWN)}, not the sidecar's"
     if reply.status in _PASSING:
         raise Unavailable(said, retry_after=1.0 if reply.retry_after is None else reply.retry_after)
     raise UnexpectedAnswer(said)
@@ -105,7 +120,15 @@ def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return decode_json(body, kind)
     except ValueError as error:
-        raise UnexpectedAnswer(f"the answer cannot be understood: {str(error)[:_SHOWN]}") from None
+        raise UnexpectedAnswer(f"the answer cannot be understood: {printable(str(error), _SHOWN)}") from None
+
+
+def _error(problem: Problem, retry_after: float | None = None) -> FrostSidecarError:
+    """The error that a problem stands for; a type with the status of another is no sidecar's."""
+    error = error_of(problem, retry_after)
+    if not isinstance(error, UnexpectedAnswer) and status_of(error) != problem.status:
+        return UnexpectedAnswer(f"a problem of type {error.slug} came with status {problem.status}")
+    return error
 
 
 def _outcome(values: dict[str, Any], item: BatchItem) -> Signed | FrostSidecarError:
@@ -115,16 +138,19 @@ def _outcome(values: dict[str, Any], item: BatchItem) -> Signed | FrostSidecarEr
             return _signed(signed, item, replayed=signed.replayed)
         problem = msgspec.convert(values, Problem)
     except msgspec.ValidationError as error:
-        raise UnexpectedAnswer(f"an item of the answer cannot be understood: {str(error)[:_SHOWN]}") from None
-    return error_of(problem)
+        raise UnexpectedAnswer(f"an item of the answer cannot be understood: {printable(str(error), _SHOWN)}") from None
+    return _error(problem)
 
 
 def _signed(answer: SignAnswer, item: BatchItem, *, replayed: bool) -> Signed:
     signature = _bytes(answer.signature_b64, 64, "signature_b64")
     public = _bytes(answer.group_public_b64, 32, "group_public_b64")
     participants = answer.participants
-    if not participants or list(participants) != sorted(set(participants)) or not REQUEST_ID.match(answer.request_id):
-        raise UnexpectedAnswer("the answer's participants or request id are not of their form")
+    ascending = list(participants) == sorted(set(participants))
+    if not participants or not ascending or not 1 <= participants[0] <= participants[-1] <= _LAST_IDENTIFIER:
+        raise UnexpectedAnswer("the answer's participants are not of their form")
+    if not REQUEST_ID.match(answer.request_id) or not _is_key_name(answer.key):
+        raise UnexpectedAnswer("the answer's request id or key is not of its form")
     if item.key is not None and answer.key != item.key:
         raise UnexpectedAnswer(f"the answer is of key {answer.key[:64]!r}, not {item.key!r}")
     if item.participants is not None and not set(participants) <= set(item.participants):
@@ -134,6 +160,13 @@ def _signed(answer: SignAnswer, item: BatchItem, *, replayed: bool) -> Signed:
     except (InvalidSignature, ValueError):
         raise UnexpectedAnswer("the answer's signature does not verify under its group key") from None
     return Signed(signature, public, participants, answer.key, answer.request_id, replayed)
+
+
+def _is_key_name(text: str) -> bool:
+    try:
+        return bool(msgspec.convert(text, KeyName))
+    except msgspec.ValidationError:
+        return False
 
 
 def _bytes(text: object, length: int, name: str) -> bytes:

@@ -40,15 +40,20 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def check_message(message: object) -> bytes:
-    """The message's bytes; raises :class:`MalformedRequest` for anything that is no bytes."""
+    """The message's bytes; raises :class:`MalformedRequest` for anything that is no bytes, or none at all."""
     if not isinstance(message, bytes | bytearray | memoryview):
         raise MalformedRequest(f"the message must be bytes, not {type(message).__name__}")
-    return bytes(message)
+    if not (given := bytes(message)):
+        raise MalformedRequest("the message is empty")
+    return given
 
 
 def check_choice(key: object, participants: object, signer_urls: object) -> Choice:
     """The arguments of one message; raises :class:`MalformedRequest`."""
-    return _convert({"key": key, "participants": participants, "signer_urls": signer_urls}, Choice)
+    choice = _convert({"key": key, "participants": participants, "signer_urls": signer_urls}, Choice)
+    if any("\ud800" <= each <= "\udfff" for url in choice.signer_urls or () for each in url):  # no JSON can hold it
+        raise MalformedRequest("an argument cannot be used: signer_urls: half a surrogate pair is no character")
+    return choice
 
 
 def check_call(timeout: object, idempotency_key: object, request_id: object, traceparent: object) -> Call:
@@ -70,10 +75,11 @@ def check_items(items: Sequence[Message | BatchItem]) -> list[BatchItem]:
 
 def _item(index: int, item: Message | BatchItem) -> BatchItem:
     try:
+        message = check_message(item.message if isinstance(item, BatchItem) else item)
         if not isinstance(item, BatchItem):
-            return BatchItem(check_message(item))
+            return BatchItem(message)
         choice = check_choice(item.key, item.participants, item.signer_urls)
-        return BatchItem(check_message(item.message), choice.key, choice.participants, choice.signer_urls)
+        return BatchItem(message, choice.key, choice.participants, choice.signer_urls)
     except MalformedRequest as error:
         raise MalformedRequest(f"item {index}: {error}") from None
 

@@ -40,8 +40,11 @@ class Batches:
         if len(items) > self._max_items:
             raise TooLarge(f"the batch has {len(items)} messages, {self._max_items} are allowed")
         self._metrics.batch_size.observe(len(items))
+        end = None
         if call.idempotency_key is not None:
-            await self._idempotency.reserve(caller, call.idempotency_key, _digest(items), deadline, call.replay_seconds)
+            end = await self._idempotency.reserve(
+                caller, call.idempotency_key, _digest(items), deadline, call.replay_seconds
+            )
         outcomes: list[Signed | FrostSidecarError] = [InternalError("the batch ended early")] * len(items)
         turns = anyio.CapacityLimiter(_AT_ONCE)
 
@@ -52,9 +55,13 @@ class Batches:
                 except FrostSidecarError as error:
                     outcomes[index] = error
 
-        async with anyio.create_task_group() as tasks:
-            for index, item in enumerate(items):
-                tasks.start_soon(one, index, item)
+        try:
+            async with anyio.create_task_group() as tasks:
+                for index, item in enumerate(items):
+                    tasks.start_soon(one, index, item)
+        finally:
+            if end is not None:
+                await end(any(isinstance(each, Signed) for each in outcomes))
         return outcomes
 
 
@@ -84,6 +91,6 @@ def _digest(items: Sequence[BatchItem]) -> bytes:
     hashed = hashlib.sha256()
     for item in items:
         among = ",".join(map(str, item.participants or ())).encode()
-        urls = length_prefixed(*(url.encode() for url in item.signer_urls or ()))
+        urls = length_prefixed(*(url.encode("utf-8", "surrogatepass") for url in item.signer_urls or ()))
         hashed.update(length_prefixed(item.message, (item.key or "").encode(), among, urls))
     return hashed.digest()

@@ -10,7 +10,7 @@
     client.close()
 
 Each object has one background thread with an event loop, in which the asynchronous service runs. Any number of threads
-may call at once. What is not closed is closed when the program ends.
+may call at once. What is not closed is closed when nothing refers to it any more, or when the program ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any, Final, Generic, Self, TypeVar
 from frost_sidecar.arguments import Message
 from frost_sidecar.client import AsyncSidecarClient
 from frost_sidecar.config import Config
-from frost_sidecar.connection import TokenSource
+from frost_sidecar.connection import BearerToken, TokenSource
 from frost_sidecar.contract import Readiness
 from frost_sidecar.coordinator import Coordinator
 from frost_sidecar.errors import FrostSidecarError
@@ -58,6 +58,7 @@ class _Blocking(Generic[S]):
         self._portal: Portal[S] | None = None
         self._closed: str | None = None
         """Why there are no calls any more."""
+        self._dropped: weakref.finalize[[Portal[S]], Any] | None = None
         _EVERY.add(self)
 
     def __enter__(self) -> Self:
@@ -132,9 +133,12 @@ class _Blocking(Generic[S]):
         with self._lock:
             self._closed = self._closed or "the service is closed"
             portal, self._portal = self._portal, None
-        atexit.unregister(self.close)
+            dropped, self._dropped = self._dropped, None
+        if dropped is not None:
+            dropped.detach()
         if portal is not None:
             portal.close()
+            _RUNNING.discard(portal)
 
     def _open(self) -> Portal[S]:
         _refuse_event_loop()
@@ -143,11 +147,24 @@ class _Blocking(Generic[S]):
                 raise RuntimeError(self._closed)
             if self._portal is None:
                 portal = Portal(self._opener, self._seconds)
-                with _FORKS.held():
-                    portal.open()
-                self._portal = portal
-                atexit.register(self.close)
+                try:
+                    with _FORKS.held():
+                        portal.open()
+                    self._keep(portal)
+                except BaseException:
+                    self._portal = None
+                    portal.abandon()
+                    raise
+                return portal
             return self._portal
+
+    def _keep(self, portal: Portal[S]) -> None:
+        """``portal`` is ours; also where the program ends, or forgets us, without closing."""
+        _RUNNING.difference_update([each for each in _RUNNING.copy() if each.ended])
+        _RUNNING.add(portal)
+        self._dropped = weakref.finalize(self, _let_go, portal)
+        self._dropped.atexit = False
+        self._portal = portal
 
     def _call(self, function: Callable[[S], Awaitable[T]]) -> T:
         _refuse_event_loop()
@@ -157,9 +174,10 @@ class _Blocking(Generic[S]):
     def _forked(self) -> None:
         """In a forked child: the thread and its event loop exist in the parent alone."""
         self._lock = threading.Lock()
-        portal, self._portal = self._portal, None
-        if portal is not None:
-            _ABANDONED.append(portal)
+        self._portal = None
+        if self._dropped is not None:
+            self._dropped.detach()
+            self._dropped = None
         if not self._reopens:
             self._closed = "the coordinator was opened before a fork: open it in each process, after the fork"
 
@@ -221,7 +239,7 @@ class SidecarClient(_Blocking[AsyncSidecarClient]):
             target,
             timeout=timeout,
             attempts=attempts,
-            token=token,
+            token=BearerToken.of(token),
             tls=tls,
             connections=connections,
         )
@@ -240,7 +258,20 @@ def _refuse_event_loop() -> None:
     )
 
 
+def _let_go(portal: Portal[Any]) -> None:
+    """Its object was dropped without a word. In a forked child nothing: the thread is the parent's."""
+    if portal in _RUNNING:
+        portal.let_go()
+
+
+def _close_all() -> None:
+    for portal in _RUNNING.copy():
+        portal.close()
+
+
 _EVERY: weakref.WeakSet[_Blocking[Any]] = weakref.WeakSet()
+_RUNNING: set[Portal[Any]] = set()
+"""Portals whose thread runs, or ends by itself."""
 _ABANDONED: list[Portal[Any]] = []
 """A parent's portals, kept in its forked child: ending them would reach into the parent's event loop, whose epoll
 descriptor both processes share."""
@@ -271,9 +302,12 @@ class _Forks:
     def in_child(self) -> None:
         """Nothing of the parent's is left but data."""
         self._lock = threading.Lock()
+        _ABANDONED.extend(_RUNNING)
+        _RUNNING.clear()
         for each in list(_EVERY):
             each._forked()  # noqa: SLF001 - its own module
 
 
 _FORKS = _Forks()
+atexit.register(_close_all)
 os.register_at_fork(before=_FORKS.before, after_in_parent=_FORKS.in_parent, after_in_child=_FORKS.in_child)

@@ -6,6 +6,7 @@ import re
 import socket
 import ssl
 import time
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -56,7 +57,11 @@ def server_context(files: TlsFiles, section: str = "tls") -> ssl.SSLContext:
 
 def certificate_names(request: web.Request) -> tuple[str, ...]:
     """The names in the peer's certificate; none once it is expired, which a kept-alive connection outlives."""
-    tls = request.get_extra_info("ssl_object")
+    return names_of(request.get_extra_info("ssl_object"))
+
+
+def names_of(tls: Any) -> tuple[str, ...]:
+    """The names in the certificate of the peer of an SSL object; none of one that is expired, and none without it."""
     try:
         certificate = tls.getpeercert() if tls else None  # None: the client is gone already
     except UnicodeDecodeError:  # a name that is no text names nobody

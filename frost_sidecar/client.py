@@ -17,7 +17,7 @@ import os
 import random
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -62,6 +62,9 @@ _ITEM_BYTES: Final = 4096
 _FIRST_BACKOFF: Final = 0.05
 _LONGEST_BACKOFF: Final = 2.0
 """Seconds: the wait before a further attempt is random between none and this bound, which doubles with each attempt."""
+_MOST_DOUBLINGS: Final = 16
+_LONGEST_TIMEOUT: Final = 86400.0
+"""Seconds."""
 _LONGEST_TIMEOUT_MS: Final = 9_999_999
 
 
@@ -93,12 +96,14 @@ class AsyncSidecarClient:
         Raises:
             ConfigError: an argument cannot be used.
         """
-        for name, value, right in (
-            ("timeout", timeout, 0 < timeout <= 86400),
-            ("attempts", attempts, attempts >= 1),
-            ("connections", connections, connections >= 1),
+        for name, value, kind, most in (
+            ("timeout", timeout, int | float, _LONGEST_TIMEOUT),
+            ("attempts", attempts, int, math.inf),
+            ("connections", connections, int, math.inf),
         ):
-            if not right:
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigError(f"must be a number, not {type(value).__name__}", path=name)
+            if not 0 < value <= most:
                 raise ConfigError(f"{value} is out of range", path=name)
         self._timeout = timeout
         self._attempts = attempts
@@ -142,6 +147,7 @@ class AsyncSidecarClient:
             RequestError: the request cannot be served as it is.
             Unauthenticated: the sidecar refuses the token, or there is none.
             Denied: a policy refuses the message.
+            ShuttingDown: also, the client was closed meanwhile.
             Unavailable: no attempt succeeded, for a reason that may pass; :class:`SidecarUnreachable` is one.
             DeadlineExceeded: the time was not enough.
             UnexpectedAnswer: what answered is no sidecar, or its signature does not verify.
@@ -163,16 +169,22 @@ class AsyncSidecarClient:
     ) -> list[Signed | FrostSidecarError]:
         """One outcome for each item, in their order; an item's failure is its own and is not tried again.
 
+        An item that no sidecar would take for its size is not sent; the ``:INDEX`` behind the request id of the others
+        is then their place among those that were.
+
         Raises:
             FrostSidecarError: as :meth:`sign`, for the batch as a whole.
         """
         checked = check_items(items)
-        for index, item in enumerate(checked):
-            _sized(item.message, f"item {index}: ")
         call = check_call(timeout, idempotency_key, request_id, traceparent)
-        body = msgspec.json.encode([_body(item) for item in checked])
-        most_bytes = _ANSWER_BYTES + len(checked) * _ITEM_BYTES
-        return await self._post(BATCH_PATH, call, body, most_bytes, partial(answers.outcomes, items=checked))
+        fitting = [item for item in checked if _too_large(item.message) is None]
+        signed: Iterator[Signed | FrostSidecarError] = iter(())
+        if fitting:
+            body = msgspec.json.encode([_body(item) for item in fitting])
+            most_bytes = _ANSWER_BYTES + len(fitting) * _ITEM_BYTES
+            read = partial(answers.outcomes, items=fitting)
+            signed = iter(await self._post(BATCH_PATH, call, body, most_bytes, read))
+        return [_too_large(item.message) or next(signed) for item in checked]
 
     async def group_public(self, key: str | None = None) -> bytes:
         """The group's Ed25519 public key, 32 bytes, as the sidecar has it now. Raises as :meth:`sign`."""
@@ -232,7 +244,7 @@ class AsyncSidecarClient:
                     if number >= self._attempts or anyio.current_time() + pause >= deadline:
                         raise
                 log.info("trying again", attempt=number + 1, reason=str(failed), seconds=round(pause, 3))
-                await anyio.sleep(pause)
+                await self._connection.pause(pause)
         before = f"; the attempt before: {failed}" if failed else ""
         raise DeadlineExceeded(f"no answer from the sidecar within {seconds:g} s{before}")
 
@@ -244,10 +256,17 @@ def _choice(
     return choice.key, choice.participants, choice.signer_urls
 
 
-def _sized(message: bytes, where: str = "") -> bytes:
-    if len(message) > MAX_MESSAGE_BYTES:  # no sidecar may be configured to take it
-        raise TooLarge(f"{where}the message has {len(message)} bytes, {MAX_MESSAGE_BYTES} are allowed")
+def _sized(message: bytes) -> bytes:
+    error = _too_large(message)
+    if error is not None:
+        raise error
     return message
+
+
+def _too_large(message: bytes) -> TooLarge | None:
+    if len(message) <= MAX_MESSAGE_BYTES:  # no sidecar may be configured to take more
+        return None
+    return TooLarge(f"the message has {len(message)} bytes, {MAX_MESSAGE_BYTES} are allowed")
 
 
 def _body(item: BatchItem) -> SignBody:
@@ -262,5 +281,5 @@ def _milliseconds(left: float) -> str:
 def _pause(error: Unavailable, number: int) -> float:
     """Seconds before attempt ``number + 1``: what the sidecar asks for, and full jitter so that clients come spread."""
     asked = 0.0 if isinstance(error, SidecarUnreachable) else error.retry_after
-    bound = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (number - 1))
+    bound = min(_LONGEST_BACKOFF, math.ldexp(_FIRST_BACKOFF, min(number - 1, _MOST_DOUBLINGS)))
     return asked + random.uniform(0, bound)  # noqa: S311 - spreads load, keeps no secret

@@ -13,7 +13,7 @@ from frost_sidecar.config import MAX_BATCH, Identifier
 from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import FrostSidecarError
 from frost_sidecar.model import MAX_MESSAGE_BYTES, BreakerState, KeyName
-from frost_sidecar.problem import TYPE_BASE, Problem
+from frost_sidecar.problem import LONGEST_DETAIL, TYPE_BASE, Problem
 
 SIGN_PATH: Final = "/sign"
 BATCH_PATH: Final = "/sign/batch"
@@ -209,14 +209,22 @@ def problem_of(error: FrostSidecarError, request_id: str) -> Problem:
 def error_of(problem: Problem, retry_after: float | None = None) -> FrostSidecarError:
     """The error that a problem document stands for: of the same class as in process, with the same words.
 
+    The words are shortened to what a sidecar sends at most, and what cannot be printed is replaced: they go into logs.
     A type that this version does not know becomes :class:`~frost_sidecar.errors.UnexpectedAnswer`.
     """
     kind = _BY_SLUG.get(problem.type.removeprefix(TYPE_BASE))
     if kind is None:
-        return errors.UnexpectedAnswer(f"{problem.status} {problem.type}: {problem.detail}")
+        return errors.UnexpectedAnswer(printable(f"{problem.status} {problem.type}: {problem.detail}"))
+    detail = printable(problem.detail)
     if issubclass(kind, errors.Unavailable):
-        return kind(problem.detail) if retry_after is None else kind(problem.detail, retry_after=retry_after)
-    return kind(problem.detail)
+        return kind(detail) if retry_after is None else kind(detail, retry_after=retry_after)
+    return kind(detail)
+
+
+def printable(text: str, longest: int = LONGEST_DETAIL) -> str:
+    """What a peer said, for an error: ``longest`` characters at most, and U+FFFD for those that cannot be printed."""
+    kept = "".join(each if each.isprintable() else "\ufffd" for each in text[: longest + 1])
+    return kept if len(kept) <= longest else kept[:longest] + "…"
 
 
 def _subclasses(kind: type[FrostSidecarError]) -> list[type[FrostSidecarError]]:

@@ -225,7 +225,7 @@ class Coordinator:
 
     async def group_public(self, key: str | None = None) -> bytes:
         """The group's Ed25519 public key, 32 bytes; raises :class:`UnknownKey`."""
-        return find_public(self._parts.keys, key)
+        return find_public(self._parts.keys, check_choice(key, None, None).key)
 
     async def jwks(self) -> dict[str, Any]:
         """The public keys of all groups as a JWK set (RFC 7517), ``kid`` being the thumbprint (RFC 7638)."""

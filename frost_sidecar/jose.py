@@ -29,6 +29,7 @@ OWN_MEMBERS: Final = frozenset({"alg", "kid", "typ", "b64", "enc", "jku", "jwk",
 _LARGEST: Final = 2**53 - 1
 _DEEPEST: Final = 32
 _REGISTERED: Final = OWN_MEMBERS | {"crit", "cty"}
+_CLAIMS: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti"})
 _JSON = msgspec.json.Encoder(order="deterministic")
 
 
@@ -57,9 +58,11 @@ def protected_header(
     """The protected header (RFC 7515, section 4) of what the key ``public`` signs; its ``kid`` is the thumbprint.
 
     Raises:
-        MalformedRequest: ``extra`` has one of :data:`OWN_MEMBERS`, or a ``crit`` that does not name members of it.
+        MalformedRequest: ``extra`` has one of :data:`OWN_MEMBERS`, a name that differs from a registered one in case
+            alone, or a ``crit`` that does not name members of it.
     """
     extra = _object(extra or {}, "header")
+    _refuse_lookalikes(extra, _REGISTERED, "header")
     for name in extra:
         if name in OWN_MEMBERS:
             why = "give it as the argument typ" if name == "typ" else "it is set by the mint, or could contradict it"
@@ -76,12 +79,13 @@ def claims_payload(claims: Mapping[str, Any]) -> bytes:
 
     JSON and nothing that would have to become JSON first: no datetime, bytes, Decimal or set. No number that two
     readers read differently: no NaN, no integer beyond 2**53 - 1 (RFC 7493, section 2.2). Registered claims have the
-    types of RFC 7519, and ``exp``, ``nbf`` and ``iat`` are whole seconds.
+    types of RFC 7519, and ``exp``, ``nbf`` and ``iat`` are whole seconds. No name differs from theirs in case alone.
 
     Raises:
         MalformedRequest: with the place of the claim that cannot be signed.
     """
     plain = _object(claims, "claims")
+    _refuse_lookalikes(plain, _CLAIMS, "claims")
     for name in ("iss", "sub", "jti"):
         if not isinstance(plain.get(name, ""), str):
             raise MalformedRequest(f"claims.{name}: must be text (RFC 7519)")
@@ -122,6 +126,17 @@ def joserfc_key(public: bytes) -> OKPKey:
     except ImportError:
         raise ConfigError("a key for joserfc needs it; install joserfc") from None
     return OKPKey.import_key(okp_jwk(public))
+
+
+def _refuse_lookalikes(members: Mapping[str, Any], registered: frozenset[str], place: str) -> None:
+    """Names are compared exactly (RFC 7515, section 4; RFC 7519, section 4), but not by every reader of JSON."""
+    folded = {name.casefold(): name for name in registered}
+    for name in members:
+        meant = folded.get(name.casefold(), name)
+        if meant != name:
+            raise MalformedRequest(
+                f"{place}.{name}: differs from {meant} in case alone, and some readers take it for it"
+            )
 
 
 def _check_crit(names: object, extra: Mapping[str, Any]) -> None:

@@ -12,16 +12,17 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import anyio
 from aiohttp import HttpVersion11, web
 
+from frost_sidecar.acceptor import Acceptor
 from frost_sidecar.errors import (
     Denied,
     FrostSidecarError,
@@ -45,9 +46,7 @@ _REQUEST_ID: Final = web.RequestKey("request_id", str)
 _SERVER: Final = "frost-sidecar"
 _CONTINUE: Final = "100-continue"
 _READING_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of bodies that are being read at once; a body without a length counts as the largest allowed."""
-_BACKLOG: Final = 512
-_HANDSHAKE_SECONDS: Final = 10.0
+"""Most bytes of bodies that are being read at once, on Unix sockets and on TCP each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +66,25 @@ class _Reading:
     """Bytes of the bodies that are being read, so that many clients with large bodies cannot fill the memory."""
 
     def __init__(self, limits: Limits) -> None:
-        self._largest = limits.max_body_bytes
         self._limit = max(_READING_BYTES, limits.max_body_bytes)
         self._bytes = 0
 
     @contextmanager
-    def reserved(self, size: int) -> Iterator[None]:
-        """Hold ``size`` bytes while the block runs; raises :class:`TooLarge` or :class:`Overloaded`."""
-        if size > self._largest:
-            raise TooLarge(f"the body is larger than {self._largest} bytes")
-        if self._bytes + size > self._limit:
-            raise Overloaded(f"bodies of {self._bytes} bytes are being read already")
-        self._bytes += size
+    def room(self) -> Iterator[Callable[[int], None]]:
+        """Gives what takes room for further bytes, which raises :class:`Overloaded`; all of it is free at the end."""
+        taken = 0
+
+        def take(size: int) -> None:
+            nonlocal taken
+            if self._bytes + size > self._limit:
+                raise Overloaded(f"bodies of {self._bytes} bytes are being read already")
+            self._bytes += size
+            taken += size
+
         try:
-            yield
+            yield take
         finally:
-            self._bytes -= size
+            self._bytes -= taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,20 @@ class Exchange:
         """The whole body; raises :class:`TooLarge` or :class:`MalformedRequest`."""
         if "Content-Encoding" in self.request.headers:
             raise MalformedRequest("compressed bodies are not accepted; send the JSON as it is")
-        announced = self.request.content_length
+        largest = self.limits.max_body_bytes
+        if (self.request.content_length or 0) > largest:
+            raise TooLarge(f"the body is larger than {largest} bytes")
         await self._continue()
+        body = bytearray()
         try:
-            with self._reading.reserved(self.limits.max_body_bytes if announced is None else announced):
-                with anyio.fail_after(self.limits.body_seconds):
-                    return await self.request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise TooLarge(f"the body is larger than {self.limits.max_body_bytes} bytes") from None
+            # Room is taken by what has arrived, not by what was announced: whoever sends nothing holds nothing.
+            with self._reading.room() as take, anyio.fail_after(self.limits.body_seconds):
+                async for chunk in self.request.content.iter_any():
+                    take(len(chunk))
+                    body += chunk
+                    if len(body) > largest:
+                        raise TooLarge(f"the body is larger than {largest} bytes")
+                return bytes(body)
         except TimeoutError:
             raise MalformedRequest(f"the body did not arrive within {self.limits.body_seconds:g} s") from None
         except (ConnectionError, web.RequestPayloadError):
@@ -135,8 +143,8 @@ class Listener:
         self._draining = False
         self._scopes: set[anyio.CancelScope] = set()
         self._empty = asyncio.Event()
-        self._servers: list[asyncio.Server] = []
-        reading = _Reading(limits)
+        self._accepting: list[tuple[asyncio.Task[None], socket.socket]] = []
+        reading = {is_unix: _Reading(limits) for is_unix in (True, False)}
         app = web.Application(client_max_size=limits.max_body_bytes, middlewares=[self._exchange])
         for (method, path), handler in routes.items():
             for each in ("GET", "HEAD") if method == "GET" else (method,):
@@ -156,19 +164,14 @@ class Listener:
             await self._drain()
             await self._runner.cleanup()
 
-    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Accept connections on a bound socket, from now until the end."""
-        loop = asyncio.get_running_loop()
-        timeout = _HANDSHAKE_SECONDS if tls else None
-        if sock.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(
-                self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
-            )
-        else:
-            server = await loop.create_server(
-                self._connect, sock=sock, ssl=tls, ssl_handshake_timeout=timeout, backlog=_BACKLOG
-            )
-        self._servers.append(server)
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None, known: Iterable[str] = ()) -> None:
+        """Accept connections on a listening socket, from now until the end; each socket has a limit of its own.
+
+        Clients whose certificate carries none of the names ``known`` get only few of the places; empty: all are known.
+        """
+        acceptor = Acceptor(sock, self._connect, self._limits.max_connections, tls, frozenset(known))
+        task = asyncio.create_task(acceptor.run(), name="acceptor")
+        self._accepting.append((task, sock))
 
     def _refuse(self, error: FrostSidecarError, request_id: str) -> web.Response:
         status = next(self._statuses[base] for base in type(error).__mro__ if base in self._statuses)
@@ -238,23 +241,25 @@ class Listener:
             if not self._scopes:
                 self._empty.set()
 
-    def _connect(self) -> asyncio.BaseProtocol:
+    def _connect(self, on_lost: Callable[[], None]) -> asyncio.BaseProtocol:
         server = self._runner.server
-        if server is None or len(server.connections) >= self._limits.max_connections:
-            log.warning("connection refused", reason="too many connections", limit=self._limits.max_connections)
-            return _Refusal()
+        if server is None:
+            raise RuntimeError("the listener is used outside of its `async with`")
         return _Connection(
             server,
+            on_lost,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._limits.idle_seconds,
-            access_log=None,  # type: ignore[arg-type] # None is how aiohttp is told to keep none
+            access_log=None,  # None is how aiohttp is told to keep none
             auto_decompress=False,
         )
 
     async def _drain(self) -> None:
         self._draining = True
-        for server in self._servers:
-            server.close()
+        for task, sock in self._accepting:
+            task.cancel()
+            sock.close()  # who comes now is refused, and does not wait in vain
+        await asyncio.gather(*(task for task, _ in self._accepting), return_exceptions=True)
         if await self._finished(self._limits.grace_seconds):
             return
         log.warning("grace time over; refusing requests still under way", requests=len(self._scopes))
@@ -281,12 +286,14 @@ def _level(status: int) -> int:
 
 
 def _endpoint(
-    handler: Handler, limits: Limits, reading: _Reading
+    handler: Handler, limits: Limits, reading: Mapping[bool, _Reading]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """A handler as aiohttp wants it: a coroutine function."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        return await handler(Exchange(request, request[_REQUEST_ID], limits, reading))
+        peer = request.get_extra_info("socket")
+        room = reading[peer is not None and peer.family == socket.AF_UNIX]
+        return await handler(Exchange(request, request[_REQUEST_ID], limits, room))
 
     return endpoint
 
@@ -310,7 +317,16 @@ def _elsewhere(
 class _Connection(web.RequestHandler):
     """A connection whose unreadable requests are refused like all others, as a problem and without a traceback."""
 
-    __slots__ = ()
+    __slots__ = ("_on_lost",)
+
+    def __init__(self, server: web.Server, on_lost: Callable[[], None], **options: Any) -> None:
+        super().__init__(server, **options)
+        self._on_lost = on_lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another connection."""
+        super().connection_lost(exc)
+        self._on_lost()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -324,13 +340,6 @@ class _Connection(web.RequestHandler):
         response = _problem("malformed-request", HTTPStatus(status), detail, headers)
         response.force_close()
         return response
-
-
-class _Refusal(asyncio.Protocol):
-    """A connection over the cap: closed at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _problem(

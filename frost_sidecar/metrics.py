@@ -28,8 +28,12 @@ def new_registry() -> CollectorRegistry:
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     """The metrics and their content type: Prometheus text, or OpenMetrics where ``accept`` prefers it."""
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    try:
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type
+    except (ValueError, TypeError):  # it takes versions for numbers; one that is none is no reason to give no metrics
+        encode, content_type = choose_encoder("")
+        return encode(registry), content_type
 
 
 class CoordinatorMetrics:

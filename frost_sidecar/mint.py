@@ -16,12 +16,13 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypedDict, Unpack
 
-from frost_sidecar.encoding import b64url
-from frost_sidecar.errors import ConfigError, DeadlineExceeded, MalformedRequest, Unavailable
+from frost_sidecar.encoding import b64url, length_prefixed
+from frost_sidecar.errors import ConfigError, DeadlineExceeded, MalformedRequest, Unavailable, UnexpectedAnswer
 from frost_sidecar.jose import (
     ALGORITHMS,
     Algorithm,
@@ -41,6 +42,13 @@ _ATTEMPTS = 2
 _Ask = Callable[[Any], Any]
 """Asks a service, blocking or not, for something; the generator gets the answer sent."""
 _Steps = Generator[_Ask, Any, str]
+
+Expected = bytes | Collection[bytes]
+"""One Ed25519 public key, or several."""
+
+
+class UnexpectedKey(UnexpectedAnswer):
+    """The service signs with a key that is none of the mint's ``expected_public``. No token was given out."""
 
 
 class JwsOptions(TypedDict, total=False):
@@ -70,17 +78,18 @@ class JwtOptions(JwsOptions, total=False):
     nbf: bool
     """Set ``nbf`` to the time of issue."""
     jti: bool
-    """Set ``jti`` to 128 random bits."""
+    """Set ``jti``: 128 random bits, or with an ``idempotency_key`` 128 bits made from it and the other claims."""
 
 
 class _Minting:
     """What both mints do."""
 
-    def __init__(self, key: str | None, alg: Algorithm, remember_seconds: float) -> None:
+    def __init__(self, key: str | None, alg: Algorithm, remember_seconds: float, expected: Expected | None) -> None:
         if alg not in ALGORITHMS:
             raise ConfigError(f"must be one of {', '.join(ALGORITHMS)}", path="alg")
         self._key = key
         self._alg: Algorithm = alg
+        self._expected = None if expected is None else _publics(expected)
         self._public: bytes | None = None
         self._first_uses = _FirstUses(remember_seconds)
 
@@ -97,8 +106,8 @@ class _Minting:
         if not isinstance(claims, Mapping):
             raise MalformedRequest(f"claims: must be a JSON object, not {type(claims).__name__}")
         key = options.get("idempotency_key")
-        first_use, token_id = (int(time.time()), _token_id()) if key is None else self._first_uses.of(_checked(key))
-        issued = claims.get("iat", first_use if issued_at is None else _seconds_since_epoch(issued_at))
+        now = int(time.time()) if key is None else self._first_uses.of(_checked(key)).seconds
+        issued = claims.get("iat", now if issued_at is None else _seconds_since_epoch(issued_at))
         stamps: dict[str, Any] = {}
         if lifetime is not None or issued_at is not None:
             stamps["iat"] = issued
@@ -107,10 +116,11 @@ class _Minting:
             stamps["exp"] = issued + _whole_seconds(lifetime) if type(issued) is int else None
         if nbf:
             stamps["nbf"] = issued
-        if jti:
-            stamps["jti"] = token_id
         options.setdefault("typ", "JWT")
-        return self._jws(claims_payload({**stamps, **claims}), **options)
+        stamped = {**stamps, **claims}
+        if jti and "jti" not in claims:
+            stamped["jti"] = _token_id(key, claims_payload(stamped))
+        return self._jws(claims_payload(stamped), **options)
 
     def _jws(
         self,
@@ -126,6 +136,7 @@ class _Minting:
         traceparent: str | None = None,
     ) -> _Steps:
         started = time.monotonic()
+        use = _Use(0.0, 0) if idempotency_key is None else self._first_uses.of(_checked(idempotency_key))
 
         def sign(message: bytes, kid: str) -> _Ask:
             left = None if timeout is None else timeout - (time.monotonic() - started)
@@ -135,24 +146,36 @@ class _Minting:
                 participants=participants,
                 signer_urls=signer_urls,
                 timeout=left,
-                idempotency_key=None if idempotency_key is None else _for_key(_checked(idempotency_key), kid),
+                idempotency_key=None if idempotency_key is None else _for_key(idempotency_key, kid),
                 request_id=request_id,
                 traceparent=traceparent,
             )
 
-        public = self._public
+        # A retry begins with the key of the request that it repeats: only there the service has the answer.
+        public = use.public or self._public
         if public is None:
             public = yield lambda service: service.group_public(self._key)
+            self._check_expected(public)
         for _ in range(_ATTEMPTS):
+            use.public = public
             message = signing_input(protected_header(public, alg=self._alg, typ=typ, extra=header), payload)
             if timeout is not None and 0 < timeout <= time.monotonic() - started:
                 raise DeadlineExceeded(f"no token within {timeout:g} s")
             signed = yield sign(message, thumbprint(public))
-            self._public = signed.group_public
+            self._check_expected(signed.group_public)
+            if not signed.replayed:  # an old answer says nothing of the key that signs now
+                self._public = signed.group_public
             if signed.group_public == public:
                 return assemble(message, signed.signature)
             public = signed.group_public
         raise Unavailable("the group's key changed again while the token was signed; ask again")
+
+    def _check_expected(self, public: bytes) -> None:
+        if self._expected is not None and public not in self._expected:
+            raise UnexpectedKey(
+                f"the service signs with the key {thumbprint(public)}, which is none of the mint's expected_public; "
+                "is it the right service, or has the key been rotated?"
+            )
 
 
 class Mint(_Minting):
@@ -165,6 +188,7 @@ class Mint(_Minting):
         alg: Algorithm = "EdDSA",
         *,
         remember_seconds: float = 300.0,
+        expected_public: Expected | None = None,
     ) -> None:
         """A mint for one key.
 
@@ -172,13 +196,15 @@ class Mint(_Minting):
             service: what signs; a :class:`~frost_sidecar.coordinator.Coordinator`, or a client of the sidecar.
             key: name of the key; by default the configuration's default key.
             alg: what the header says, ``EdDSA`` or ``Ed25519``. The signature is the same.
-            remember_seconds: how long a repeated idempotency key gets the ``iat``, ``exp`` and ``jti`` of its first
-                use; best the service's ``idempotency.replay_seconds``.
+            remember_seconds: how long a repeated idempotency key gets the time and the signing key of its first use in
+                this mint; best the service's ``idempotency.replay_seconds``.
+            expected_public: the public key, or the keys, 32 bytes each, under which tokens may be given out; by default
+                any that the service names. While keys are changed it takes the old and the new one.
 
         Raises:
-            ConfigError: ``alg`` is none of these.
+            ConfigError: ``alg`` is none of these, or ``expected_public`` is no key.
         """
-        super().__init__(key, alg, remember_seconds)
+        super().__init__(key, alg, remember_seconds, expected_public)
         self._service = service
 
     async def jwt(self, claims: Mapping[str, Any], **options: Unpack[JwtOptions]) -> str:
@@ -188,6 +214,7 @@ class Mint(_Minting):
             MalformedRequest: a claim or header member cannot be signed; the message names it.
             FrostSidecarError: everything that :meth:`~frost_sidecar.coordinator.Coordinator.sign` raises.
             Unavailable: also where the key changed twice while it was signed.
+            UnexpectedKey: the service signs with a key that is not in ``expected_public``.
         """
         return await self._drive(self._jwt(claims, **options))
 
@@ -216,9 +243,10 @@ class BlockingMint(_Minting):
         alg: Algorithm = "EdDSA",
         *,
         remember_seconds: float = 300.0,
+        expected_public: Expected | None = None,
     ) -> None:
         """As :class:`Mint`."""
-        super().__init__(key, alg, remember_seconds)
+        super().__init__(key, alg, remember_seconds, expected_public)
         self._service = service
 
     def jwt(self, claims: Mapping[str, Any], **options: Unpack[JwtOptions]) -> str:
@@ -240,31 +268,50 @@ class BlockingMint(_Minting):
             answer = ask(self._service)
 
 
+@dataclass(slots=True)
+class _Use:
+    """The first use of an idempotency key."""
+
+    forget_at: float
+    seconds: int
+    """Since the epoch."""
+    public: bytes | None = None
+    """The key that was asked for last."""
+
+
 class _FirstUses:
-    """When each idempotency key was first used, and the ``jti`` made then: a retry must ask for the same bytes."""
+    """When each idempotency key was first used, and with which key: a retry must ask for the same bytes."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._uses: OrderedDict[str, tuple[float, int, str]] = OrderedDict()
+        self._uses: OrderedDict[str, _Use] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, idempotency_key: str) -> tuple[int, str]:
-        """Seconds since the epoch of the first use, and a token id."""
+    def of(self, idempotency_key: str) -> _Use:
+        """The first use of ``idempotency_key``, which may be this one."""
         now = time.monotonic()
         with self._lock:
             while self._uses:
                 oldest = next(iter(self._uses))
-                if len(self._uses) < _MOST_REMEMBERED and now < self._uses[oldest][0]:
+                if len(self._uses) < _MOST_REMEMBERED and now < self._uses[oldest].forget_at:
                     break
                 del self._uses[oldest]
-            _, first_use, token_id = self._uses.setdefault(
-                idempotency_key, (now + self._seconds, int(time.time()), _token_id())
-            )
-        return first_use, token_id
+            return self._uses.setdefault(idempotency_key, _Use(now + self._seconds, int(time.time())))
 
 
-def _token_id() -> str:
-    return secrets.token_urlsafe(16)
+def _token_id(idempotency_key: str | None, payload: bytes) -> str:
+    """Of the same request the same at every replica; of another one, also with the same key, another."""
+    if idempotency_key is None:
+        return secrets.token_urlsafe(16)
+    fields = (b"jti", idempotency_key.encode("ascii"), payload)
+    return b64url(hashlib.sha256(length_prefixed(*fields)).digest()[:16])
+
+
+def _publics(expected: Expected) -> frozenset[bytes]:
+    publics = frozenset([expected] if isinstance(expected, bytes) else expected)
+    if not publics or not all(isinstance(each, bytes) and len(each) == 32 for each in publics):
+        raise ConfigError("must be a public key of 32 bytes, or several", path="expected_public")
+    return publics
 
 
 def _checked(idempotency_key: str) -> str:

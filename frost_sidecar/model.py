@@ -53,6 +53,8 @@ class Signer:
     url: str
     zone: str
     server_name: str
+    proved: bool = True
+    """Whether the name in its certificate proves which signer it is; not where a caller alone says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from frost_sidecar.addressing import AllowedUrls
+from frost_sidecar.addressing import AllowedUrls, parse_url
 from frost_sidecar.errors import ParticipantsError
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.model import Signer, SignRequest
@@ -23,7 +23,7 @@ class Participants:
 
     def __init__(self, signers: Iterable[Signer], allowed: AllowedUrls) -> None:
         self._listed = {signer.identifier: signer for signer in signers}
-        self._by_url = {signer.url: signer for signer in self._listed.values()}
+        self._by_address = {parse_url(signer.url): signer for signer in self._listed.values()}
         self._allowed = allowed
 
     def known(self, groups: Iterable[Group]) -> list[Signer]:
@@ -61,15 +61,17 @@ class Participants:
 
     def _addressed(self, group: Group, urls: tuple[str, ...], identifiers: tuple[int, ...] | None) -> dict[int, Signer]:
         """The signers at ``urls``, paired by position with ``identifiers`` where those are given."""
-        plain = [url.rstrip("/") for url in urls]
+        addresses = [parse_url(url) for url in urls]  # one host and port has many spellings
+        if None in addresses:
+            raise ParticipantsError("signer_urls: a signer's URL is https://HOST:PORT and nothing more")
         if identifiers is None:
-            if any(url not in self._by_url for url in plain):
+            if any(address not in self._by_address for address in addresses):
                 hint = "; with participants beside them, signer_urls_allow is looked at too" if self._allowed else ""
                 raise ParticipantsError(f"signer_urls: not the URL of a configured signer{hint}")
-            identifiers = tuple(self._by_url[url].identifier for url in plain)
-        elif len(identifiers) != len(plain):
+            identifiers = tuple(self._by_address[address].identifier for address in addresses)
+        elif len(identifiers) != len(urls):
             raise ParticipantsError("signer_urls do not pair with participants by position: another number of them")
-        if len(set(plain)) != len(plain):
+        if len(set(addresses)) != len(addresses):
             raise ParticipantsError("signer_urls: a URL stands twice")
         if len(set(identifiers)) != len(identifiers):
             raise ParticipantsError("participants: an identifier stands twice")
@@ -77,19 +79,23 @@ class Participants:
         if strangers:
             numbers = ", ".join(map(str, strangers))
             raise ParticipantsError(f"participants: key {group.name!r} has no signer {numbers}")
-        return {each: self._at(url, each) for url, each in zip(plain, identifiers, strict=True)}
+        return {each: self._at(url.rstrip("/"), each) for url, each in zip(urls, identifiers, strict=True)}
 
     def _at(self, url: str, identifier: int) -> Signer:
         """The signer ``identifier`` at ``url``: it must be its configured URL, or one that a pattern allows for it."""
         listed = self._listed.get(identifier)
-        if listed is not None and listed.url == url:
+        at_address = self._by_address.get(parse_url(url))
+        if listed is not None and at_address is listed:
             return listed
-        if url in self._by_url:
+        if at_address is not None:
             raise ParticipantsError("signer_urls do not pair with participants by position")
-        host = self._allowed.host(url, identifier)
-        if host is None:
+        allowed = self._allowed.host(url, identifier)
+        if allowed is None:
             raise ParticipantsError("signer_urls: not the URL of a configured signer")
-        return replace(self._signer(identifier), url=url, server_name=listed.server_name if listed else host)
+        host, telling = allowed
+        if listed is not None:  # its certificate must still carry the operator's name for it
+            return replace(listed, url=url)
+        return replace(self._signer(identifier), url=url, server_name=host, proved=telling)
 
     def _signer(self, identifier: int) -> Signer:
         return self._listed.get(identifier) or Signer(identifier, f"signer-{identifier}", "", UNLISTED, "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 
 from frost_sidecar.containment import contained
@@ -14,6 +13,10 @@ from frost_sidecar.logs import get_logger
 from frost_sidecar.model import Decision, JwsSigningInput, PolicyRequest
 
 log = get_logger("frost_sidecar.policy")
+
+_URLSAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
+_BEFORE_AN_OBJECT = b" \t\r\n\x00\xef\xbb\xbf\xfe\xff"
+"""White space, byte order marks, and the zero bytes of wider encodings."""
 
 
 class Policies:
@@ -53,12 +56,12 @@ def parse_jws(message: bytes) -> JwsSigningInput | None:
     protected, dot, rest = message.partition(b".")
     if not dot:
         return None
-    if (_leniently(protected) or {}).get("b64", True) is not True:
-        raise MalformedRequest("the message is a JWS with an unencoded payload (b64, RFC 7797), which is not signed")
-    if b"." in rest:
-        return None
     header = _object(protected, "header")
     if header is None:
+        return None
+    if header.get("b64", True) is not True:
+        raise MalformedRequest("the message is a JWS with an unencoded payload (b64, RFC 7797), which is not signed")
+    if b"." in rest:
         return None
     claims = _object(rest, "payload")
     try:
@@ -69,19 +72,25 @@ def parse_jws(message: bytes) -> JwsSigningInput | None:
 
 
 def _object(part: bytes, name: str) -> dict[str, object] | None:
-    """The JSON object in a part, None where even a lenient reader finds none."""
+    """The JSON object in a part, None where nobody can find one.
+
+    Readers differ in what they forgive: bits and characters in the base64url, members that stand twice, bytes that are
+    no UTF-8, numbers and depths beyond their bounds, text behind the end. What begins as an object and is none by the
+    strictest reading is refused, whoever might read it.
+    """
     try:
         return decode_json(decode_base64url(part), dict[str, object])
     except ValueError as error:
-        if _leniently(part) is not None:
+        if _leniently_decoded(part).lstrip(_BEFORE_AN_OBJECT).startswith(b"{"):
             raise MalformedRequest(f"the message looks like a JWS, and its {name} has two readings: {error}") from None
         return None
 
 
-def _leniently(part: bytes) -> dict[str, object] | None:
-    """The JSON object that the most forgiving reader finds in a part."""
+def _leniently_decoded(part: bytes) -> bytes:
+    """What the most forgiving reader finds behind the base64 of a part."""
+    standard = part.translate(_URLSAFE_TO_STANDARD, delete=b"=")
+    alone = len(standard) % 4 == 1
     try:
-        value = json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+        return base64.b64decode(standard[: -1 if alone else None] + b"=" * (-(len(standard) - alone) % 4))
+    except ValueError:
+        return b""

@@ -53,6 +53,7 @@ class Portal(Generic[S]):
         self._seconds = seconds + _SPARE_SECONDS
         self._ready: concurrent.futures.Future[S] = concurrent.futures.Future()
         self._accepting = False
+        self._abandoned = False
         self._lock = threading.Lock()
         """Held for moments only, so that no call can slip in behind the end."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,15 +64,31 @@ class Portal(Generic[S]):
         self._thread = threading.Thread(target=self._run, name="frost-sidecar", daemon=True)
 
     def open(self) -> None:
-        """Start the thread and wait for the service; raises what opening it raises."""
-        self._thread.start()
+        """Start the thread and wait for the service; raises what opening it raises. An interrupt ends the thread."""
         try:
+            self._thread.start()
             self._ready.result()
+            with self._lock:
+                self._accepting = True
         except BaseException:
-            self._soon(self._cancel)
+            self.abandon()
             raise
+
+    def abandon(self) -> None:
+        """Nobody will call: end the thread, wherever it is; before its loop exists it finds the flag when it starts."""
         with self._lock:
-            self._accepting = True
+            self._accepting = False
+            self._abandoned = True
+            self._soon(self._cancel)
+
+    def let_go(self) -> None:
+        """As :meth:`close`, without waiting or a lock: for finalizers, which may run in the middle of anything."""
+        self._soon(self._stop.set)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread is gone."""
+        return not self._thread.is_alive()
 
     def close(self) -> None:
         """Let the calls under way finish, then close the service. New calls are refused from now on."""
@@ -128,14 +145,17 @@ class Portal(Generic[S]):
         except BaseException as error:
             if not self._ready.done():
                 self._ready.set_exception(error)  # it belongs to whoever opens
-            else:
+            elif not self._abandoned:
                 log.exception("the service did not end cleanly")
         finally:
             with self._lock:
                 self._accepting = False
 
     async def _serve(self) -> None:
-        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        with self._lock:
+            self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+            if self._abandoned:
+                return
         async with self._opener() as service:
             self._ready.set_result(service)
             await self._stop.wait()

@@ -8,6 +8,10 @@ CONTENT_TYPE = "application/problem+json"
 TYPE_BASE = "urn:frost-sidecar:error:"
 
 
+LONGEST_DETAIL = 4096
+"""Characters of ``detail`` that are answered: it may quote what the caller sent."""
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Problem details. ``type`` is :data:`TYPE_BASE` and a slug that never changes; ``detail`` is for people."""
 
@@ -20,6 +24,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def encode(self) -> bytes:
         """The JSON body."""
+        if len(self.detail) > LONGEST_DETAIL:
+            return msgspec.json.encode(msgspec.structs.replace(self, detail=self.detail[:LONGEST_DETAIL] + "…"))
         return msgspec.json.encode(self)
 
 

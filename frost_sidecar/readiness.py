@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from cryptography import x509
 
 from frost_sidecar.audit import Audit
@@ -28,6 +29,8 @@ from frost_sidecar.wire import InfoAnswer
 
 _FRESH_SECONDS = 1.0
 """How long an answer is given again."""
+_FILE_SECONDS = 1.0
+"""Deadline for reading one certificate's file."""
 _SOON = dt.timedelta(days=1)
 """A certificate with less than this left is a reason to say so."""
 
@@ -61,6 +64,7 @@ class ReadinessCheck:
         self._certificates = certificates
         self._metrics = metrics
         self._turn = anyio.Lock()
+        self._files = anyio.CapacityLimiter(2)
         self._last: tuple[float, Readiness] | None = None
 
     async def check(self) -> Readiness:
@@ -85,7 +89,7 @@ class ReadinessCheck:
             for node in self._nodes:
                 tasks.start_soon(ask, node)
             sinks = await self._audit.check()
-            certificates = self.certificates()
+            certificates = await self.certificates()
         signers = tuple(self._signer(node, infos[node.identifier]) for node in self._nodes)
         keys = {name: self._key(group, signers) for name, group in self._groups.items()}
         wrong = [f"key {name}: no quorum of signers can sign now" for name, key in keys.items() if key.quorum is False]
@@ -152,11 +156,13 @@ class ReadinessCheck:
             survives_zone_loss=quorum and len(usable) - max(zones.values()) >= group.min_signers,
         )
 
-    def certificates(self) -> dict[str, CertificateReadiness]:
-        """When the process's own certificates expire; one that cannot be read counts as expired."""
+    async def certificates(self) -> dict[str, CertificateReadiness]:
+        """When the process's own certificates expire; one that cannot be read, or not in time, counts as expired."""
         found = {}
         for use, path in self._certificates.items():
-            expires = _expiry(path)
+            expires = 0.0
+            with anyio.move_on_after(_FILE_SECONDS):
+                expires = await anyio.to_thread.run_sync(_expiry, path, abandon_on_cancel=True, limiter=self._files)
             left = max(0, int(expires - time.time()))
             self._metrics.certificate_expiry.labels(use).set(expires)
             moment = dt.datetime.fromtimestamp(expires, dt.UTC).isoformat()

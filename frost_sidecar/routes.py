@@ -150,7 +150,7 @@ class Routes:
     async def metrics(self, exchange: Exchange) -> web.Response:
         """``GET /metrics``: Prometheus text, or OpenMetrics where the client prefers it."""
         self._parts.signers.publish()
-        self._parts.readiness.certificates()
+        await self._parts.readiness.certificates()
         body, content_type = render(self._parts.metrics.registry, exchange.request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
@@ -200,6 +200,8 @@ def _item(body: SignBody) -> BatchItem:
         message = b64decode(body.msg_b64)
     except ValueError as error:
         raise MalformedRequest(f"msg_b64: {error}") from None
+    if not message:
+        raise MalformedRequest("the message is empty")
     return BatchItem(message, body.key, body.identifiers(), body.signer_urls)
 
 

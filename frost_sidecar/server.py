@@ -6,6 +6,7 @@ import errno
 import grp
 import os
 import pwd
+import resource
 import socket
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,8 @@ from frost_sidecar.routes import Routes
 
 log = get_logger("frost_sidecar.server")
 
+_OTHER_DESCRIPTORS = 256
+"""What a sidecar opens beside its callers' connections, roughly: signers, files, libraries."""
 _LONGEST_PATH = 107
 """Bytes of ``sun_path`` on Linux, less the closing zero (unix(7))."""
 
@@ -58,9 +61,13 @@ async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, s
             addresses["bind"] = spell(sockets[-1])
             if not server.client_names:
                 log.warning("any certificate of the authority may call; set server.client_names")
+        _check_descriptors(server.max_connections * len(addresses))
         listener = await stack.enter_async_context(Listener(routes.table, STATUSES, bounds))
         for sock in sockets:
-            await listener.listen(sock, None if sock.family == socket.AF_UNIX else tls)
+            if sock.family == socket.AF_UNIX:
+                await listener.listen(sock)
+            else:
+                await listener.listen(sock, tls, server.client_names)
         log.info("listening", **addresses)
         yield addresses
         log.info("shutting down", grace_seconds=server.grace_seconds)
@@ -69,6 +76,18 @@ async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, s
 def tcp_address(server: ServerConfig) -> str | None:
     """Where the TCP listener is: as configured; where nothing is configured at all, :data:`DEFAULT_BIND`."""
     return DEFAULT_BIND if server.bind is None and server.socket is None else server.bind
+
+
+def _check_descriptors(connections: int) -> None:
+    """Say at the start where the connections that are allowed could use up what the process may open."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed != resource.RLIM_INFINITY and connections + _OTHER_DESCRIPTORS > allowed:
+        log.warning(
+            "more connections are allowed than the process may open files; raise the limit or lower "
+            "server.max_connections",
+            connections=connections,
+            files=allowed,
+        )
 
 
 def _limits(config: ServerConfig, write_seconds: float) -> Limits:

@@ -165,6 +165,8 @@ class Sessions:
                 )
             with self._metrics.phases.labels("aggregate").time():
                 attempt.signature = frost.aggregate(package, shares, group.package).serialize()
+            for each in attempt.quorum:
+                self._signers.answered(signers[each])
         except SignerError as fault:
             attempt.faults = (fault,)
         except frost.InvalidSignatureShare as error:
@@ -190,7 +192,6 @@ class Sessions:
             share = frost.round2.SignatureShare.deserialize(b64decode(result.share))
         except (ValueError, frost.FrostError) as error:
             raise SignerError(signer.identifier, "malformed", f"unusable share: {error}") from None
-        self._signers.answered(signer.identifier)
         return share
 
 

@@ -22,7 +22,6 @@ BLAMELESS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment"
 plugin failed."""
 
 _SUSPICIOUS: frozenset[FaultKind] = frozenset({"stale-epoch", "unknown-commitment"})
-_SILENCE: frozenset[FaultKind] = frozenset({"unreachable", "timeout"})
 _FORGIVEN = 3
 """Suspicious faults without a good share in between that count as one failure: nobody restarts that often."""
 
@@ -67,9 +66,19 @@ class Signers:
         """The signer with this identifier."""
         return self._nodes[identifier]
 
-    def measured(self, identifier: int, seconds: float) -> None:
+    def is_own(self, asked: Signer) -> bool:
+        """Whether a signer was addressed as configured; one that is not listed, whether it proves which one it is.
+
+        What a caller's own addresses lead to says nothing of the signers that everybody uses.
+        """
+        listed = self._nodes[asked.identifier].url
+        return asked.proved and (not listed or asked.url == listed)
+
+    def measured(self, asked: Signer, seconds: float) -> None:
         """Take note of how long a call took that was answered."""
-        health = self._health[identifier]
+        if not self.is_own(asked):
+            return
+        health = self._health[asked.identifier]
         if not health.connected:
             health.connected = True  # the first call paid for the connection; it says little of the signer
             return
@@ -77,26 +86,28 @@ class Signers:
         health.latency = seconds if before is None else before + _SMOOTHING * (seconds - before)
         health.measured = self._clock()
 
-    def answered(self, identifier: int) -> None:
-        """Take note of a usable share: it ends a cool-down. An answer to round 1 alone proves too little for that."""
-        health = self._health[identifier]
+    def answered(self, asked: Signer) -> None:
+        """Take note of a good share: it ends a cool-down. An answer to round 1 alone proves too little for that."""
+        if not self.is_own(asked):
+            return
+        health = self._health[asked.identifier]
         health.failures = health.excuses = 0
         health.cooling_until = 0.0
 
     def failed(self, fault: SignerError, asked: Signer) -> None:
         """Take note of a fault: cool the signer down, quarantine it, or neither, by its kind.
 
-        ``asked`` is the signer as it was addressed. An address that the caller brought says little of the signer: for
-        one that is configured only proof counts, for one that is not also silence.
+        ``asked`` is the signer as it was addressed: at an address of the caller's own only a wrong share counts, and
+        only of a signer whose certificate proves which one it is.
         """
         signer, health = self._nodes[fault.identifier], self._health[fault.identifier]
         self._metrics.faults.labels(signer.name, fault.kind).inc()
-        if fault.kind == "bad-share":
+        if fault.kind == "bad-share" and asked.proved:
             seconds = self._config.quarantine_seconds
             health.quarantined_until = self._clock() + seconds
             log.error("signer quarantined", signer=signer.name, fault=fault.detail, seconds=seconds)
             return
-        if asked.url != signer.url and (signer.url or fault.kind not in _SILENCE):
+        if not self.is_own(asked):
             return
         health.excuses += fault.kind in _SUSPICIOUS
         if fault.kind in BLAMELESS and (fault.kind not in _SUSPICIOUS or health.excuses < _FORGIVEN):

@@ -97,6 +97,9 @@ class Signing:
         _check_signature(group, request.message, signed.signature)
         if signed.key != group.name or signed.group_public != group.public:
             raise InternalError("the signature is of another key than the one asked for")
+        among = group.identifiers if request.participants is None else frozenset(request.participants)
+        if len(signed.participants) != group.min_signers or not among & group.identifiers >= set(signed.participants):
+            raise InternalError("the signature names participants that the request cannot have had")
 
     def group(self, key: str | None) -> Group:
         """The group of a key's name, None for the main key; raises :class:`UnknownKey`."""

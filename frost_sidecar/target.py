@@ -25,7 +25,7 @@ from typing import Any, TypedDict, Unpack
 from frost_sidecar.blocking import BlockingCoordinator, SidecarClient
 from frost_sidecar.client import AsyncSidecarClient
 from frost_sidecar.config import Config
-from frost_sidecar.connection import TokenSource
+from frost_sidecar.connection import TokenSource, target_text
 from frost_sidecar.coordinator import Coordinator
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.metrics import CollectorRegistry
@@ -87,7 +87,7 @@ def connect_blocking(target: str | os.PathLike[str], **options: Unpack[Options])
 
 
 def _is_sidecar(target: str | os.PathLike[str]) -> bool:
-    text = os.fspath(target)
+    text = target_text(target)
     if text.startswith(("unix:", "https://")):
         return True
     if text.startswith("http:"):
@@ -113,7 +113,7 @@ def _client(target: str | os.PathLike[str], options: Options) -> dict[str, Any]:
         "timeout",
         "attempts",
         "connections",
-        *(("tls", "token") if os.fspath(target).startswith("https") else ()),
+        *(("tls", "token") if target_text(target).startswith("https:") else ()),
     }
     return {name: value for name, value in options.items() if name in fitting}
 

@@ -27,8 +27,8 @@ log = get_logger("frost_sidecar.transport")
 
 T = TypeVar("T", wire.CommitmentsAnswer, wire.SharesAnswer, wire.InfoAnswer)
 
-Measured = Callable[[int, float], None]
-"""Told of every call that was answered as the protocol wants: the signer's identifier, and the seconds it took."""
+Measured = Callable[[Signer, float], None]
+"""Told of every call for a signature that was answered as the protocol wants: the signer, and the seconds it took."""
 
 _ANSWER_BYTES = 4096
 _ITEM_BYTES = 512
@@ -66,7 +66,13 @@ class SignerCalls:
         self._signing = signing
         self._metrics = metrics
         self._measured = measured
-        self._turns = {signer.identifier: anyio.CapacityLimiter(signing.calls_per_signer) for signer in signers}
+        self._urls = {signer.identifier: signer.url for signer in signers}
+        # Addresses that callers bring have turns of their own: what hangs there keeps nobody else waiting.
+        self._turns = {
+            (identifier, own): anyio.CapacityLimiter(signing.calls_per_signer)
+            for identifier in self._urls
+            for own in (True, False)
+        }
 
     async def commitments(self, signer: Signer, key: str, count: int, trace: Trace) -> wire.CommitmentsAnswer:
         """Ask ``signer`` for ``count`` fresh commitments (RFC 9591, section 5.1)."""
@@ -98,7 +104,7 @@ class SignerCalls:
     ) -> T:
         """One call that expects ``count`` items. Waiting for its turn and for a token is not the signer's time."""
         body = b"" if message is None else msgspec.json.encode(message)
-        async with self._turns[signer.identifier]:
+        async with self._turns[signer.identifier, signer.url == self._urls[signer.identifier]]:
             headers = await self._headers(signer, body, trace)
             limit = _ANSWER_BYTES + count * _ITEM_BYTES
             method: Literal["GET", "POST"] = "GET" if message is None else "POST"
@@ -116,7 +122,8 @@ class SignerCalls:
         decoded = _decode(signer, answer, kind, limit)
         seconds = time.perf_counter() - started
         self._metrics.calls.labels(signer.name, path).observe(seconds)
-        self._measured(signer.identifier, seconds)
+        if message is not None:
+            self._measured(signer, seconds)
         return decoded
 
     async def _headers(self, signer: Signer, body: bytes, trace: Trace) -> dict[str, str]:

@@ -48,6 +48,7 @@ TOP_TO_BOTTOM = (
     "hookspecs",
     "config",
     "listener",
+    "acceptor",
     "channel",
     "addressing",
     "metrics",

@@ -28,7 +28,7 @@ async def test_every_item_has_its_own_outcome_in_place(short_path: Path) -> None
         _body(b"two", participants=[1, 3]),
         _body(b"three", participants=[1]),
         _body(b"four", key="other"),
-        _body(b""),
+        _body(b"five" * 5000),
         _body(b"six"),
     ]
     async with sidecar.serving() as http:
@@ -39,9 +39,9 @@ async def test_every_item_has_its_own_outcome_in_place(short_path: Path) -> None
             assert "frost_coordinator_batch_size_sum 6.0" in await response.text()
     assert [item["outcome"] for item in items] == ["signed", "signed", "failed", "failed", "failed", "signed"]
     assert [item.get("type", "").rpartition(":")[2] for item in items] == [
-        *("", "", "participants", "unknown-key", "malformed-request", ""),
+        *("", "", "participants", "unknown-key", "too-large", ""),
     ]
-    assert [item.get("status") for item in items] == [None, None, 422, 422, 400, None]
+    assert [item.get("status") for item in items] == [None, None, 422, 422, 413, None]
     assert [item["request_id"] for item in items] == [f"mint-7:{index}" for index in range(6)]
     assert items[1]["participants"] == [1, 3]
     for body, item in zip(bodies, items, strict=True):
@@ -60,6 +60,7 @@ async def test_every_item_has_its_own_outcome_in_place(short_path: Path) -> None
         (_body(b"one"), 400, "malformed-request"),
         ([_body(b"one"), 5], 400, "malformed-request"),
         ([_body(b"one"), {"msg_b64": "*"}], 400, "malformed-request"),
+        ([_body(b"one"), _body(b"")], 400, "malformed-request"),
         ([_body(b"one", more=1)], 400, "malformed-request"),
         ([_body(b"one")] * 9, 413, "too-large"),
         ([_body(b"one")] * 1025, 400, "malformed-request"),
@@ -76,6 +77,41 @@ async def test_a_batch_that_cannot_be_understood_is_refused_whole(
         async with http.post("/sign/batch", json=[_body(b"one")] * 8) as response:
             assert [item["outcome"] for item in await response.json()] == ["signed"] * 8
     assert len(sidecar.cluster.records) == 8
+
+
+async def test_a_batch_of_which_nothing_was_signed_frees_its_key(tmp_path: Path) -> None:
+    cluster = MemoryCluster(tmp_path, settings={"idempotency": {"max_entries": 4}})
+    async with cluster.coordinator() as coordinator:
+        for index in range(10):
+            [outcome] = await coordinator.sign_batch([BatchItem(b"m", key="nobody")], idempotency_key=f"k{index}")
+            assert isinstance(outcome, errors.UnknownKey)
+        assert await coordinator.sign(b"m", idempotency_key="k0")
+        [outcome] = await coordinator.sign_batch([b"m"], idempotency_key="k1")
+        assert isinstance(outcome, Signed)
+        with pytest.raises(errors.IdempotencyConflict):
+            await coordinator.sign(b"m", idempotency_key="k1")
+
+
+async def test_a_batch_that_failed_does_not_free_the_key_of_one_that_signs(tmp_path: Path) -> None:
+    cluster = MemoryCluster(tmp_path)
+    batch = [BatchItem(b"one", participants=(1, 2))]
+    async with cluster.coordinator() as coordinator, anyio.create_task_group() as tasks:
+        cluster.behave(1, behaviour.stalled)
+        ended = anyio.Event()
+
+        async def first() -> None:
+            [outcome] = await coordinator.sign_batch(batch, idempotency_key="k", timeout=0.3)
+            assert isinstance(outcome, errors.DeadlineExceeded)
+            ended.set()
+
+        tasks.start_soon(first)
+        await anyio.sleep(0.1)
+        cluster.behave(1, behaviour.delayed(0.3))
+        [outcome] = await coordinator.sign_batch(batch, idempotency_key="k")
+        assert isinstance(outcome, Signed)
+        assert ended.is_set()
+        with pytest.raises(errors.IdempotencyConflict):
+            await coordinator.sign_batch([b"another"], idempotency_key="k")
 
 
 async def test_items_say_whether_they_are_replayed(short_path: Path) -> None:
@@ -125,7 +161,15 @@ async def test_in_process_items_are_messages_or_items(tmp_path: Path) -> None:
         assert isinstance(two, Signed)
         assert two.participants == (2, 3)
         assert isinstance(three, errors.UnknownKey)
-        wrong: list[Any] = [b"one", "one", [], ["text"], [b"one", 1], [BatchItem(b"one", participants=("1",))]]  # type: ignore[arg-type]
+        wrong: list[Any] = [
+            b"one",
+            "one",
+            [],
+            ["text"],
+            [b"one", 1],
+            [b"one", b""],
+            [BatchItem(b"one", participants=("1",))],  # type: ignore[arg-type]
+        ]
         for items in wrong:
             with pytest.raises(errors.MalformedRequest):
                 await coordinator.sign_batch(items)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
+import gc
 import os
 import signal
 import socket
@@ -282,6 +284,95 @@ def test_a_blocked_event_loop_does_not_block_its_callers(slow: Callable[[float],
         release.set()
 
 
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _until_no_thread_is_left() -> None:
+    deadline = time.monotonic() + 10
+    while _threads():
+        assert time.monotonic() < deadline, "a background thread was left"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("moment", ["before the loop", "while it opens", "when it is open"])
+def test_an_interrupt_while_it_opens_leaves_nothing(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    interrupted, entered = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def opener() -> AsyncIterator[None]:
+        told.append("opened")
+        entered.set()
+        try:
+            if moment == "while it opens":
+                await anyio.sleep_forever()
+            yield
+        finally:
+            told.append("closed")
+
+    portal = Portal(opener, 1)
+    result = portal._ready.result
+
+    def interrupt(_: float | None = None) -> None:
+        if moment != "before the loop":
+            assert entered.wait(10)
+        if moment == "when it is open":
+            result(10)
+        raise KeyboardInterrupt
+
+    def late() -> None:
+        assert moment != "before the loop" or interrupted.wait(10)
+        portal._run()
+
+    monkeypatch.setattr(portal._ready, "result", interrupt)
+    portal._thread = threading.Thread(target=late, name="frost-sidecar", daemon=True)
+    with pytest.raises(KeyboardInterrupt):
+        portal.open()
+    interrupted.set()
+    portal._thread.join(10)
+    assert portal.ended
+    assert told == ([] if moment == "before the loop" else ["opened", "closed"])
+    with pytest.raises(RuntimeError, match="the service is closed"):
+        portal.call(lambda _: anyio.sleep_forever())
+
+
+class _Interrupted(BaseException):
+    pass
+
+
+def test_interrupts_at_any_moment_leave_no_threads_and_no_descriptors(short_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise _Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.fspath(short_path / "s"))
+            server.listen(200)  # takes connections and never answers
+            open_files = _open_files()
+            for number in range(60):
+                client = SidecarClient(short_path / "s", timeout=2, attempts=1)
+                with contextlib.suppress(_Interrupted, DeadlineExceeded):
+                    signal.setitimer(signal.ITIMER_REAL, 0.0002 + number * 0.0001)
+                    client.sign(MESSAGE)
+                client.close()
+            _until_no_thread_is_left()
+            assert _open_files() == open_files
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_client_that_is_dropped_ends_its_thread(cluster: ProcessCluster) -> None:
+    client = SidecarClient(cluster.socket)
+    client.sign(MESSAGE)
+    assert len(_threads()) == 1
+    del client
+    gc.collect()
+    _until_no_thread_is_left()
+
+
 def _run(cluster: ProcessCluster, script: str) -> subprocess.CompletedProcess[str]:
     """Run a script in which every forgotten connection and coroutine is an error on its output."""
     setup = f"""
@@ -332,7 +423,8 @@ def test_a_program_may_end_without_closing(cluster: ProcessCluster, opened: str)
     assert time.monotonic() - started < 20
 
 
-def test_what_is_not_closed_is_closed_at_the_programs_end(cluster: ProcessCluster) -> None:
+@pytest.mark.parametrize("drop", ["", "del coordinator"])
+def test_what_is_not_closed_is_closed_at_the_programs_end(cluster: ProcessCluster, drop: str) -> None:
     done = _run(
         cluster,
         """
@@ -355,11 +447,15 @@ values = tomllib.loads(Path(TOML).read_text())
 values["plugins"]["witness"] = {}
 coordinator = BlockingCoordinator.open(Config.build(values), plugins={"witness": Witness()})
 good(coordinator.sign(b"m"))
-print("end")
+"""
+        + drop
+        + """
+print("end", flush=True)
 """,
     )
     _clean(done)
-    assert done.stdout == "end\nplugin closed\n"
+    assert sorted(done.stdout.split("\n")) == ["", "end", "plugin closed"]
+    assert drop or done.stdout == "end\nplugin closed\n"
 
 
 def test_a_client_opens_anew_in_each_forked_child(cluster: ProcessCluster) -> None:
@@ -383,6 +479,31 @@ good(client.sign(b"parent meanwhile"))
 assert [ended(each) for each in children] == [7, 7, 7]
 for _ in range(20):
     good(client.sign(b"parent again"))
+""",
+        )
+    )
+
+
+def test_a_client_that_a_child_drops_is_still_the_parents(cluster: ProcessCluster) -> None:
+    _clean(
+        _run(
+            cluster,
+            """
+import gc
+client = SidecarClient(SOCKET)
+good(client.sign(b"parent"))
+
+def work():
+    global client
+    del client
+    gc.collect()
+
+assert ended(child(work)) == 7
+good(client.sign(b"parent again"))
+assert [each.name for each in threading.enumerate()].count("frost-sidecar") == 1
+del client
+gc.collect()
+assert ended(child(lambda: good(SidecarClient(SOCKET).sign(b"child")))) == 7
 """,
         )
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import stat
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -113,6 +118,62 @@ def test_dealing_as_a_table(tmp_path: Path) -> None:
     assert "Warning" not in done.stdout
     secret = json.loads((tmp_path / "keys" / "share-1.json").read_text())["signing_share"]
     assert secret not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["a[/b]c", "[red]x", "[link=file:///]", "deep/" * 20 + "end", "caf\u00e9"])
+@pytest.mark.parametrize("columns", ["20", "400"])
+def test_paths_come_out_whole_in_a_pipe(tmp_path: Path, name: str, columns: str) -> None:
+    folder = tmp_path / name
+    done = _run("keygen", "dealer", "-t", "2", "-n", "2", "-o", folder, COLUMNS=columns)
+    assert done.returncode == 0, done.stderr
+    for file in ("group.json", "share-1.json", "share-2.json"):
+        assert sum(f" {folder / file} " in line for line in done.stdout.splitlines()) == 1
+
+
+def test_a_name_that_would_steer_the_terminal_is_shown_in_escapes(tmp_path: Path) -> None:
+    for name, shown in ((b"\x1b[31m", r"\u001b[31m"), (b"a\nb", r"a\nb"), (b"\xff", r"\udcff")):
+        folder = tmp_path / os.fsdecode(name)
+        done = _run("keygen", "dealer", "-t", "2", "-n", "2", "-o", folder)
+        assert done.returncode == 0, done.stderr
+        assert f"{shown}/group.json" in done.stdout
+        assert "\x1b" not in done.stdout
+        as_json = _run("keygen", "dealer", "-t", "2", "-n", "2", "-o", f"{folder}-2", "--json")
+        assert Path(json.loads(as_json.stdout)["group_file"]).is_file()
+        refused = _run("keygen", "dealer", "-t", "2", "-n", "2", "-o", folder)
+        _refused(refused, "File exists")
+        assert shown in refused.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 400])
+def test_paths_come_out_whole_in_a_terminal(tmp_path: Path, columns: int) -> None:
+    """A narrow terminal gets lines that it breaks itself: what is copied from it has no breaks."""
+    folder = tmp_path / "a[/b]c" / ("long-" * 20)
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm"}
+    command = [sys.executable, "-m", "frost_sidecar", "keygen", "dealer", "-t", "2", "-n", "2", "-o", str(folder)]
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=subprocess.DEVNULL, env=environment)
+    os.close(child)
+    printed = b""
+    with contextlib.suppress(OSError):  # how a terminal says that its last writer has gone
+        while part := os.read(parent, 65536):
+            printed += part
+    os.close(parent)
+    assert process.wait(60) == 0
+    assert str(folder / "share-2.json") in printed.decode()
+
+
+def test_every_command_ends_with_one_line_where_it_cannot_write() -> None:
+    for arguments in (["plugins"], ["plugins", "--json"], ["--help"], ["keygen", "--help"], ["verify", "--help"]):
+        with Path("/dev/full").open("wb") as full:
+            command = [sys.executable, "-m", "frost_sidecar", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (2, b"frost-sidecar: No space left on device\n"), arguments
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (141, b""), arguments
 
 
 def _pem(folder: Path, encryption: KeySerializationEncryption, *, ed25519: bool = True) -> Path:

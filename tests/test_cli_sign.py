@@ -25,6 +25,7 @@ from frost_sidecar.testing.processes import ProcessCluster
 MESSAGE = b"\xfb\xff\xfe any bytes\n"
 KEY = Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()
+OTHER = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,10 @@ def test_a_jws_over_any_payload(cluster: ProcessCluster) -> None:
     [
         ([], "say where to sign"),
         (["--socket", "/s", "--target", "unix:/s"], "choose one"),
+        (["--socket", ""], "--socket: is empty"),
+        (["--target", ""], "--target: is empty"),
+        (["--config", ""], "--config: is empty"),
+        (["--config", "x.toml", "--socket", ""], "--socket: is empty"),
         (["--socket", "/nonexistent/s"], "no answer from the sidecar at unix:/nonexistent/s: No such file"),
         (["--target", "http://localhost:1"], "not reached over plain HTTP"),
         (["--target", "https://localhost:1", "--tls-cert", "/nonexistent"], "tls.cert: cannot use /nonexistent"),
@@ -196,7 +201,7 @@ def _token(header: object, payload: bytes = b'{"sub":"alice","exp":1}', key: Ed2
 def jwks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our key, another one, and keys of other kinds that are passed over."""
     path = tmp_path_factory.mktemp("jwks") / "jwks.json"
-    keys = jwk_set([bytes([7]) * 32, PUBLIC])["keys"] + [{"kty": "RSA", "n": "AQAB"}, {"kty": "OKP", "crv": "X25519"}]
+    keys = jwk_set([OTHER, PUBLIC])["keys"] + [{"kty": "RSA", "n": "AQAB"}, {"kty": "OKP", "crv": "X25519"}]
     path.write_text(json.dumps({"keys": keys}))
     return path
 
@@ -245,12 +250,17 @@ GOOD = _token({"alg": "EdDSA", "kid": KID})
         (_token({"alg": "none", "kid": KID}), 'alg is "none"'),
         (_token({"alg": "HS256", "kid": KID}), 'alg is "HS256"'),
         (_token({"kid": KID}), "alg is null"),
-        (_token({"alg": "EdDSA"}), "kid is null"),
+        (_token({"alg": "EdDSA"}), "the header has no kid"),
+        (_token({"alg": "EdDSA", "kid": 5}), "kid is 5, not text"),
+        (_token({"alg": "EdDSA", "kid": None}), "kid is null, not text"),
+        (_token({"alg": "EdDSA", "kid": KID, "b64": False}), "the header has b64"),
+        (_token({"alg": "EdDSA", "kid": KID, "b64": True}), "the header has b64"),
+        (_token({"alg": "EdDSA", "kid": KID, "crit": []}), "crit"),
         (_token({"alg": "EdDSA", "kid": "else"}), 'kid is "else"'),
         (_token({"alg": "EdDSA", "kid": KID, "crit": ["b64"], "b64": False}), "crit"),
         (_token([1]), "not a compact JWS"),
         ("a.b", "not a compact JWS"),
-        ("", "not a compact JWS"),
+        (GOOD.rpartition(".")[0], "2 parts with dots between them, not 3"),
         (GOOD + "=", "not a compact JWS"),
         (GOOD + ".x", "not a compact JWS"),
     ],
@@ -260,6 +270,170 @@ def test_a_token_that_is_not_good(jwks: Path, token: str, said: str) -> None:
     assert (done.returncode, done.stderr) == (1, b""), done
     assert "NOT GOOD" in done.stdout.decode()
     assert said in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        (b'{"a":NaN}', "invalid character"),
+        (b'{"a":-Infinity}', "invalid character"),
+        (b'{"a":1e999}', "out of range"),
+        (b'{"sub":"alice","sub":"mallory"}', "the member 'sub' stands twice"),
+        (b'{"a":{"b":1,"b":2}}', "the member 'b' stands twice"),
+        (b'{"a":"\\ud800"}', "half of a surrogate pair"),
+        (b'\xef\xbb\xbf{"sub":"alice"}', "two ways"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "two ways"),
+    ],
+)
+def test_claims_with_two_readings_are_not_good(jwks: Path, claims: bytes, said: str) -> None:
+    token = _token({"alg": "EdDSA", "kid": KID}, claims).encode()
+    done = _call("verify", "--jws", "--jwks", jwks, "--json", given=token)
+    assert (done.returncode, done.stderr) == (1, b""), done
+    answer = json.loads(done.stdout)
+    assert (answer["good"], answer["claims"], answer["kid"]) == (False, None, None)
+    assert answer["fault"].startswith("the claims can be read in two ways: ")
+    assert said in answer["fault"]
+
+
+def test_a_payload_that_is_no_claims_is_good(jwks: Path) -> None:
+    for payload in (b"{not json", b"[NaN]", b"\xff\xfe", b""):
+        _printed(_call("verify", "--jws", "--jwks", jwks, given=_token({"alg": "EdDSA", "kid": KID}, payload).encode()))
+
+
+def test_a_header_with_two_readings_is_not_good() -> None:
+    for header in (b'{"alg":"EdDSA","alg":"none"}', b'{"alg":"EdDSA","a":1e999}', b'{"alg":"EdDSA","a":NaN}'):
+        message = f"{b64url(header)}.{b64url(b'{}')}"
+        token = f"{message}.{b64url(KEY.sign(message.encode()))}".encode()
+        done = _call("verify", "--jws", "--public", base64.b64encode(PUBLIC).decode(), given=token)
+        assert done.returncode == 1
+        assert b"no JSON object with one reading" in done.stdout
+
+
+def test_a_kid_names_the_key_also_where_there_is_one_alone() -> None:
+    public = base64.b64encode(PUBLIC).decode()
+    _printed(_call("verify", "--jws", "--public", public, given=GOOD.encode()))
+    done = _call("verify", "--jws", "--public", public, given=_token({"alg": "EdDSA", "kid": "other"}).encode())
+    assert done.returncode == 1
+    assert b"no key has that name" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kty": "EC"},
+        {"crv": "Ed448"},
+        {"use": "enc"},
+        {"use": None},
+        {"key_ops": ["sign"]},
+        {"key_ops": []},
+        {"key_ops": "verify"},
+        {"alg": "ES256"},
+    ],
+)
+def test_a_key_for_something_else_verifies_nothing(tmp_path: Path, wrong: dict[str, object]) -> None:
+    [own], others = jwk_set([PUBLIC])["keys"], jwk_set([OTHER])["keys"]
+    (tmp_path / "jwks").write_text(json.dumps({"keys": [own | wrong]}))
+    _refused(_call("verify", "--jws", "--jwks", tmp_path / "jwks", given=GOOD.encode()), "no Ed25519 key that may")
+    (tmp_path / "jwks").write_text(json.dumps({"keys": [own | wrong, *others]}))
+    done = _call("verify", "--jws", "--jwks", tmp_path / "jwks", given=GOOD.encode())
+    assert done.returncode == 1
+    assert b"no key has that name" in done.stdout
+
+
+def test_a_key_that_says_it_verifies_is_taken(tmp_path: Path) -> None:
+    [own] = jwk_set([PUBLIC])["keys"]
+    for more in ({"key_ops": ["verify"]}, {"alg": "EdDSA"}, {"alg": "Ed25519"}, {"key_ops": ["sign", "verify"]}):
+        (tmp_path / "jwks").write_text(json.dumps({"keys": [own | more]}))
+        _printed(_call("verify", "--jws", "--jwks", tmp_path / "jwks", given=GOOD.encode()))
+
+
+def test_a_key_set_with_a_private_key_is_refused_with_a_warning(tmp_path: Path) -> None:
+    [own] = jwk_set([PUBLIC])["keys"]
+    secret = b64url(KEY.private_bytes_raw())
+    for keys in ([own | {"d": secret}], [own, {"kty": "RSA", "n": "AQAB", "d": secret}]):
+        (tmp_path / "jwks").write_text(json.dumps({"keys": keys}))
+        done = _call("verify", "--jws", "--jwks", tmp_path / "jwks", given=GOOD.encode())
+        _refused(done, "has a private key in it (the member d)")
+        assert secret not in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        bytes([1]) + bytes(31),
+        bytes(32),
+        b"\xec" + b"\xff" * 30 + b"\x7f",
+        b"\xed" + b"\xff" * 30 + b"\x7f",
+        b"\xff" * 32,
+    ],
+    ids=["identity", "order 4", "order 2", "not canonical", "none"],
+)
+def test_a_point_under_which_a_signature_proves_nothing_is_no_key(tmp_path: Path, point: bytes) -> None:
+    forged = base64.b64encode(bytes([1]) + bytes(63)).decode()
+    public = base64.b64encode(point).decode()
+    _refused(_call("verify", "--public", public, "--signature", forged, given=b"x"), "--public: is no public key that")
+    (tmp_path / "jwks").write_text(json.dumps(jwk_set([PUBLIC, point])))
+    _refused(
+        _call("verify", "--jws", "--jwks", tmp_path / "jwks", given=GOOD.encode()), "--jwks: is no public key that"
+    )
+
+
+def test_a_minus_is_standard_input(cluster: ProcessCluster) -> None:
+    signature = _printed(_call("sign", "-", "--socket", cluster.socket, given=MESSAGE)).decode().strip()
+    public = base64.b64encode(cluster.dealt.group_public).decode()
+    _printed(_call("verify", "-", "--public", public, "--signature", signature, given=MESSAGE))
+
+
+VERIFY = ["verify", "--jws", "--public", base64.b64encode(PUBLIC).decode()]
+
+
+def _shell(line: str, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    """The command line in ``line``, as ``"$@"``, with the redirections of a shell."""
+    return subprocess.run(
+        ["bash", "-c", line, "bash", sys.executable, "-m", "frost_sidecar", *map(str, arguments)],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["table", "json"])
+@pytest.mark.parametrize("good", [1, 0])
+def test_output_that_nobody_can_read_is_no_verdict(tmp_path: Path, as_json: list[str], good: int) -> None:
+    (tmp_path / "token").write_text(GOOD if good else GOOD.replace(".", ".A", 1))
+    _refused(_shell('"$@" > /dev/full', *VERIFY, tmp_path / "token", *as_json), "No space left on device")
+    gone = _shell('"$@" | true; exit ${PIPESTATUS[0]}', *VERIFY, tmp_path / "token", *as_json)
+    while gone.returncode == (0 if good else 1):  # true had not ended yet when the verdict was written
+        gone = _shell('"$@" | true; exit ${PIPESTATUS[0]}', *VERIFY, tmp_path / "token", *as_json)
+    assert (gone.returncode, gone.stdout, gone.stderr) == (141, b"", b"")
+
+
+def test_a_closed_standard_input_is_no_verdict() -> None:
+    _refused(_shell('"$@" <&-', *VERIFY), "standard input: is closed")
+    _refused(_shell('"$@" <&-', "sign", "--socket", "/s"), "standard input: is closed")
+
+
+def test_a_closed_standard_error_does_not_change_the_status() -> None:
+    done = _shell('"$@" 2>&-', "verify", "--public", "AAAA")
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
+
+
+def test_a_defect_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ExceptionGroup("tasks", [RuntimeError("two\nlines \x1b[31m")])
+
+    monkeypatch.setattr(sys.modules["frost_sidecar.cli.verify"], "check_jws", broken)
+    _refused(_call(*VERIFY, given=b"x"), r"unexpected RuntimeError: two\nlines \u001b[31m; this is a defect")
+
+
+def test_a_file_name_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    for name in ("\x1b]0;title\x07", "a\nb", "[/bold]", "\u202e", os.fsdecode(b"\xff")):
+        for command in (["sign", "--socket", "/s"], VERIFY):
+            done = _call(*command, tmp_path / name)
+            _refused(done, "cannot read it: No such file")
+            assert all(each.isprintable() for each in done.stderr.decode().removesuffix("\n"))
 
 
 def test_one_key_alone_needs_no_kid() -> None:
@@ -284,6 +458,7 @@ def test_one_key_alone_needs_no_kid() -> None:
             "/dev/null: must be 64 bytes",
         ),
         (["--public", base64.b64encode(PUBLIC).decode(), "--jws", "--signature", "AA"], "leave --signature out"),
+        (["--public", base64.b64encode(PUBLIC).decode(), "--jws", "/dev/null"], "/dev/null: there is no token in it"),
     ],
 )
 def test_where_nothing_can_be_judged(arguments: list[str], said: str) -> None:
@@ -291,7 +466,16 @@ def test_where_nothing_can_be_judged(arguments: list[str], said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", '{"keys": []}', '{"keys": [{"kty": "RSA"}]}', '{"keys": [{"crv": "Ed25519"}]}', "[]"]
+    "text",
+    [
+        "{}",
+        '{"keys": [1]}',
+        '{"keys": [{"crv": "Ed25519", "kty": "OKP", "x": "AA"}]}',
+        '{"keys": []}',
+        '{"keys": [{"kty": "RSA"}]}',
+        '{"keys": [{"crv": "Ed25519"}]}',
+        "[]",
+    ],
 )
 def test_a_key_set_without_a_key(tmp_path: Path, text: str) -> None:
     (tmp_path / "jwks").write_text(text)

@@ -32,7 +32,8 @@ from frost_sidecar.testing.processes import ProcessCluster
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PAGE = Path(__file__).parent.parent / "docs" / "minting.md"
 SERVERS = {
-    "fastapi": ["uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "fastapi_mint:app"],
+    # asyncio's own loop: uvloop logs a traceback of its own where a TLS connection's peer is killed while it writes.
+    "fastapi": ["uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "--loop", "asyncio", "fastapi_mint:app"],
     "flask": ["flask", "--app", str(EXAMPLES / "flask_mint"), "run", "--port", "0"],
 }
 START_SECONDS = 30.0
@@ -46,11 +47,14 @@ class Mint:
         self.url = url
         self.http = httpx2.Client(base_url=url, timeout=30, trust_env=False)
 
-    def post(self, user: str | None = "alice", audience: Any = "api", **headers: str) -> httpx2.Response:
+    def post(
+        self, user: str | None = "alice", audience: Any = "api", requested_at: Any = None, **headers: str
+    ) -> httpx2.Response:
         named = {"X-Authenticated-User": user} if user else {}
-        return self.http.post("/token", json={"audience": audience}, headers={**named, **headers})
+        body = {"audience": audience} | ({} if requested_at is None else {"requested_at": requested_at})
+        return self.http.post("/token", json=body, headers={**named, **headers})
 
-    def token(self, **given: str) -> str:
+    def token(self, **given: Any) -> str:
         answer = self.post(**given)
         assert answer.status_code == 200, answer.text
         token: str = answer.json()["access_token"]
@@ -137,15 +141,55 @@ def test_a_verifier_with_the_key_sets_url_accepts_the_token(mint: Mint, cluster:
 
 
 def test_a_repeated_request_gets_the_same_token(mint: Mint) -> None:
-    key = {"Idempotency-Key": f"order 1 of {mint.url}"}
+    sent = int(time.time())
+    key: dict[str, Any] = {"Idempotency-Key": f"order 1 of {mint.url}", "requested_at": sent}
     first = mint.token(**key)
     time.sleep(1.1)  # iat and exp of a new token would be others now
     assert mint.token(**key) == first
+    assert (mint.read(first)["iat"], mint.read(first)["exp"]) == (sent, sent + 300)
     other = mint.token(user="bob", **key)
     assert (mint.read(other)["sub"], mint.read(first)["sub"]) == ("bob", "alice")
-    conflict = mint.post(audience="another", **key)
-    assert (conflict.status_code, conflict.headers["content-type"]) == (409, "application/problem+json")
-    assert conflict.json()["type"] == "urn:frost-sidecar:error:idempotency-conflict"
+    for conflict in (mint.post(audience="another", **key), mint.post(**key | {"requested_at": sent - 1})):
+        assert (conflict.status_code, conflict.headers["content-type"]) == (409, "application/problem+json")
+        assert conflict.json()["type"] == "urn:frost-sidecar:error:idempotency-conflict"
+
+
+def test_a_repeated_request_gets_the_same_token_from_any_worker(cluster: ProcessCluster, tmp_path: Path) -> None:
+    """Three processes, of two kinds, that know nothing of each other, over one sidecar."""
+    there = f"unix:{cluster.socket}"
+    with (
+        served("fastapi", there, tmp_path / "1") as one,
+        served("fastapi", there, tmp_path / "2") as two,
+        served("flask", there, tmp_path / "3") as three,
+    ):
+        mints = [one, two, three]
+        key = {"Idempotency-Key": "order 2", "requested_at": int(time.time())}
+        tokens = [one.token(**key)]
+        time.sleep(1.1)
+        tokens += [each.token(**key) for each in mints]
+        assert len(set(tokens)) == 1
+        key = {"Idempotency-Key": "order 3", "requested_at": int(time.time())}
+        with ThreadPoolExecutor(6) as pool:
+            at_once = list(pool.map(lambda each: each.token(**key), mints * 2, timeout=60))
+        assert len(set(at_once)) == 1
+        assert len({one.read(token)["jti"] for token in (tokens[0], at_once[0], two.token(), two.token())}) == 4
+
+
+def test_a_key_that_could_not_keep_its_promise_is_refused(mint: Mint) -> None:
+    now = int(time.time())
+    cases: list[tuple[str, Any, str]] = [
+        ("order 4", None, "requested_at: say with an Idempotency-Key"),
+        ("order 4", now - 301, "requested_at: must be within the last 300 s"),
+        ("order 4", now + 60, "requested_at: must be within the last 300 s"),
+        ("", now, "Idempotency-Key: must be 1 to 255"),
+        ("x" * 256, now, "Idempotency-Key: must be 1 to 255"),
+    ]
+    for key, requested_at, said in cases:
+        refused = mint.post(requested_at=requested_at, **{"Idempotency-Key": key})
+        assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json"), said
+        assert said in refused.json()["detail"]
+    for wrong in ("now", 1.5, True):
+        assert mint.post(requested_at=wrong, **{"Idempotency-Key": "order 4"}).status_code in {400, 422}
 
 
 def test_bad_requests_are_the_clients_fault(mint: Mint) -> None:
@@ -222,7 +266,7 @@ def test_the_code_in_the_page_on_minting_runs(
                     asyncio.run(running)
         finally:
             jwt.unregister_algorithm("Ed25519")
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     assert (names["claims"]["sub"], names["decoded"].claims["sub"]) == ("carol", "carol")
     receipt = deserialize_compact(names["receipt"], joserfc_key(cluster.dealt.group_public), algorithms=["Ed25519"])
     assert receipt.payload == b"any bytes"

@@ -416,16 +416,22 @@ async def test_waiters_are_counted() -> None:
     assert (await one.sign(ask())).replayed
 
 
-async def test_waiters_for_all_keys_are_counted_together() -> None:
+async def test_waiters_for_all_keys_are_counted_together_and_by_caller() -> None:
     one = replica()
     one.signer.hold()
-    waiting = gathered(*(one.sign(ask(key=f"k-{number % 20}")) for number in range(20 + 4096 + 30)))
+    callers = [Caller(f"tcp:{number}", "tcp") for number in range(5)]
+    calls = [(caller, f"k-{number % 10}") for caller in callers[:4] for number in range(10 + 1024 + 7)]
+    calls += [(callers[4], f"k-{number}") for number in range(10)]
+    waiting = gathered(*(one.sign(ask(key=key), caller) for caller, key in calls))
     await one.signer.begun.wait()
+    await anyio.sleep(0.01)
+    last = gathered(one.sign(ask(key="k-0"), callers[4]))
     await anyio.sleep(0.01)
     one.signer.go.set()
     kinds = [type(each) for each in await waiting]
-    assert (kinds.count(Signed), kinds.count(errors.Overloaded)) == (20 + 4096, 30)
-    assert (len(one.signer.made), one.idempotency._waiting) == (20, 0)
+    assert (kinds.count(Signed), kinds.count(errors.Overloaded)) == (50 + 4096, 4 * 7)
+    assert [type(each) for each in await last] == [errors.Overloaded]
+    assert (len(one.signer.made), one.idempotency._waiting.total()) == (50, 0)
 
 
 async def test_a_full_memory_refuses_new_keys_before_anything_is_signed() -> None:
@@ -955,7 +961,7 @@ async def _play(events: list[Event], seed: int) -> None:
     assert not hanging
     for each in replicas:
         await each.close(5)
-        assert (each._flights, each._waiting) == ({}, 0)
+        assert (each._flights, each._waiting) == ({}, {})
     answers = [task.result() for task in done if not task.cancelled()]
     _check(answers, made)
     assert all(entry.answer is not None for entry in store.inner._entries.values()), "a claim is left behind"

@@ -256,6 +256,20 @@ def test_header_members_that_could_contradict_are_refused(name: str) -> None:
         protected_header(PUBLIC, extra={name: "x"})
 
 
+@pytest.mark.parametrize("name", ["Alg", "KID", "TYP", "B64", "Crit", "X5T#s256", "\u017fub", "Exp", "AUD", "JTI"])
+def test_names_that_differ_from_registered_ones_in_case_alone_are_refused(name: str) -> None:
+    if name in {"\u017fub", "Exp", "AUD", "JTI"}:  # the first has a long s, whose case folds to s
+        with pytest.raises(MalformedRequest, match=rf"claims.{name}: differs from {name.casefold()} in case alone"):
+            claims_payload({"inner": {name: 1}, name: "x"})
+        assert (
+            claims_payload({"inner": {name: 1}})
+            == json.dumps({"inner": {name: 1}}, separators=(",", ":"), ensure_ascii=False).encode()
+        )
+    else:
+        with pytest.raises(MalformedRequest, match=rf"header.{name}: differs from .* in case alone"):
+            protected_header(PUBLIC, extra={name: "x"})
+
+
 @pytest.mark.parametrize(
     "extra",
     [

@@ -351,24 +351,23 @@ async def test_a_body_that_announces_too_much_is_refused_unread(announced: int) 
 
 
 MIB = 1024 * 1024
-HALF = b"Content-Length: 33554432"
-UNKNOWN = b"Transfer-Encoding: chunked"
+HALF = b"Content-Length: 33554432\r\n\r\n"
+CHUNK = b"Transfer-Encoding: chunked\r\n\r\n2000000\r\n"
 
 
-@pytest.mark.parametrize("framing", [(HALF, HALF), (HALF, UNKNOWN), (UNKNOWN, UNKNOWN)])
+@pytest.mark.parametrize("framing", [(HALF, HALF), (HALF, CHUNK), (CHUNK, CHUNK)])
 async def test_the_bodies_being_read_at_once_have_a_bound_together(framing: tuple[bytes, bytes]) -> None:
-    """What counts is what a client announces, or the most that it may send, not what it has sent."""
     async with _server(max_body_bytes=32 * MIB, body_seconds=30, grace_seconds=0.1) as server:
         slow = [await server.connect() for _ in framing]
         for client, line in zip(slow, framing, strict=True):
-            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
-        await anyio.sleep(0.1)
+            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + line + b"x" * (32 * MIB - 1))
+        await anyio.sleep(0.5)
         other = await server.connect()
-        answer = await other.ask("POST", "/echo", b"x")
+        answer = await other.ask("POST", "/echo", b"xxx")
         assert (answer.status, answer.slug) == (STATUSES[Overloaded], "overloaded")
         assert int(answer.headers["retry-after"]) >= 1
-        assert "67108864" in answer.problem["detail"]
-        assert (await (await server.connect()).ask("POST", "/echo", b"")).status == 200
+        assert "67108862" in answer.problem["detail"]
+        assert (await (await server.connect()).ask("POST", "/echo", b"xx")).status == 200
         assert (await (await server.connect()).ask("GET", "/nowhere")).status == 404
 
         await slow[0].close()
@@ -376,11 +375,20 @@ async def test_the_bodies_being_read_at_once_have_a_bound_together(framing: tupl
         assert (await (await server.connect()).ask("POST", "/echo", b"room again")).body == b"room again"
 
 
+async def test_who_announces_much_and_sends_nothing_holds_no_room() -> None:
+    async with _server(max_body_bytes=64 * MIB, body_seconds=30, grace_seconds=0.1) as server:
+        for _ in range(20):
+            client = await server.connect()
+            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 67108864\r\n\r\n")
+        await anyio.sleep(0.1)
+        assert (await (await server.connect()).ask("POST", "/echo", b"x" * MIB)).status == 200
+
+
 async def test_a_body_that_is_late_or_refused_gives_its_room_back() -> None:
     async with _server(max_body_bytes=64 * MIB, body_seconds=0.2) as server:
-        for line in (b"Content-Length: 67108864", UNKNOWN, b"Content-Length: 67108865") * 2:
+        for line in (HALF, CHUNK, b"Content-Length: 67108865\r\n\r\n") * 2:
             client = await server.connect()
-            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+            await client.send(b"POST /echo HTTP/1.1\r\nHost: x\r\n" + line + b"x" * (32 * MIB - 1))
             assert (await client.answer()).slug in {"malformed-request", "too-large"}
         assert (await (await server.connect()).ask("POST", "/echo", b"x")).body == b"x"
 

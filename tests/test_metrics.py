@@ -234,3 +234,24 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert re.fullmatch(r"frost_(coordinator|signer)_[a-z_]+", name)
         timed = metric._type == "histogram" and not name.endswith("_size")
         assert timed == (name.endswith("_seconds") and not name.endswith("_timestamp_seconds"))
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        *("text/plain;version=a.b", "application/openmetrics-text; version=x", "application/openmetrics-text;version="),
+        *(
+            "text/plain; version=1.0.0; escaping=zz",
+            ";;;",
+            ",",
+            "\u00fc/*",
+            "application/openmetrics-text;version=1..0",
+        ),
+    ],
+)
+def test_a_strange_wish_gets_the_metrics_all_the_same(accept: str) -> None:
+    registry = new_registry()
+    CoordinatorMetrics(registry).signs.inc()
+    body, content_type = render(registry, accept)
+    assert b"frost_coordinator_signs_total 1.0" in body
+    assert content_type.split(";")[0] in {"text/plain", "application/openmetrics-text"}

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ from frost_sidecar.errors import (
     MalformedRequest,
     ParticipantsError,
     Unavailable,
+    UnexpectedAnswer,
     UnknownKey,
 )
 from frost_sidecar.jose import joserfc_key, pyjwt_key, thumbprint
-from frost_sidecar.mint import BlockingMint, Mint
+from frost_sidecar.mint import BlockingMint, Mint, UnexpectedKey
 from frost_sidecar.model import Signed
 from frost_sidecar.service import BlockingSigningService, SigningService
 from frost_sidecar.target import connect_blocking
@@ -212,6 +214,8 @@ async def test_a_jti_is_made_for_each_token(coordinator: Coordinator) -> None:
         ({}, {"idempotency_key": "x" * 256}, "idempotency_key: must be"),
         ({}, {"idempotency_key": 5}, "idempotency_key: must be"),
         ({}, {"timeout": -1}, "timeout"),
+        ({"Exp": 1}, {}, "claims.Exp: differs from exp"),
+        ({}, {"header": {"Alg": "none"}}, "header.Alg: differs from alg"),
     ],
 )
 async def test_what_cannot_be_signed_is_refused_and_not_signed(
@@ -258,7 +262,7 @@ async def test_many_at_once_with_one_idempotency_key_are_one_token(coordinator: 
 async def test_a_first_use_is_forgotten_in_time_and_then_the_retry_conflicts(coordinator: Coordinator) -> None:
     mint = Mint(coordinator, remember_seconds=0.05)
     await mint.jwt(CLAIMS, lifetime=60, jti=True, idempotency_key="k")
-    await anyio.sleep(0.1)
+    await anyio.sleep(1.1)
     with pytest.raises(IdempotencyConflict):
         await mint.jwt(CLAIMS, lifetime=60, jti=True, idempotency_key="k")
 
@@ -268,18 +272,31 @@ async def test_only_so_many_first_uses_are_remembered(
 ) -> None:
     monkeypatch.setattr(mint_module, "_MOST_REMEMBERED", 2)
     mint = Mint(coordinator)
-    tokens = {key: await mint.jwt(CLAIMS, jti=True, idempotency_key=key) for key in "abc"}
-    assert await mint.jwt(CLAIMS, jti=True, idempotency_key="c") == tokens["c"]
+    tokens = {key: await mint.jwt(CLAIMS, lifetime=60, idempotency_key=key) for key in "abc"}
+    await anyio.sleep(1.1)
+    assert await mint.jwt(CLAIMS, lifetime=60, idempotency_key="c") == tokens["c"]
     with pytest.raises(IdempotencyConflict):
-        await mint.jwt(CLAIMS, jti=True, idempotency_key="a")
+        await mint.jwt(CLAIMS, lifetime=60, idempotency_key="a")
 
 
 async def test_two_replicas_of_a_mint_agree_where_the_caller_says_the_time(coordinator: Coordinator) -> None:
-    claims = {**CLAIMS, "jti": "order-1"}
-    tokens = {
-        await Mint(coordinator).jwt(claims, lifetime=60, issued_at=1_800_000_000, idempotency_key="k") for _ in range(2)
-    }
+    options: dict[str, Any] = {"lifetime": 60, "issued_at": 1_800_000_000, "jti": True, "nbf": True}
+    tokens = {await Mint(coordinator).jwt(CLAIMS, **options, idempotency_key="k") for _ in range(2)}
     assert len(tokens) == 1
+    with pytest.raises(IdempotencyConflict):
+        await Mint(coordinator).jwt(CLAIMS, **options | {"issued_at": 1_800_000_001}, idempotency_key="k")
+
+
+async def test_a_jti_of_an_idempotency_key_is_of_one_request_alone(coordinator: Coordinator) -> None:
+    requests: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"sub": "alice"}, {"idempotency_key": "a", "issued_at": 1}),
+        ({"sub": "alice"}, {"idempotency_key": "b", "issued_at": 1}),
+        ({"sub": "alice"}, {"idempotency_key": "c", "issued_at": 2}),
+        ({"sub": "bob"}, {"idempotency_key": "d", "issued_at": 1}),
+    ]
+    made = {(await minted(coordinator, claims, jti=True, **options))["jti"] for claims, options in requests}
+    assert len(made) == 4
+    assert all(len(each) == 22 for each in made)
 
 
 @pytest.fixture(scope="module")
@@ -404,6 +421,85 @@ async def test_an_idempotency_key_outlives_a_rotation(rotating: tuple[Any, list[
     token = await mint.jwt(CLAIMS, lifetime=60, idempotency_key="k")
     assert kid_of(token) == thumbprint(new)
     assert await mint.jwt(CLAIMS, lifetime=60, idempotency_key="k") == token
+
+
+async def test_a_retry_after_a_rotation_gets_the_token_of_before(rotating: tuple[Any, list[bytes]]) -> None:
+    """Both keys are configured and the default changes, so the service still has the old answer."""
+    service, (old, new) = rotating
+    both: Any = Answering(service)
+    mint = Mint(both)
+    options: dict[str, Any] = {"lifetime": 60, "jti": True, "idempotency_key": "k"}
+    token = await mint.jwt(CLAIMS, **options)
+    service.turn = [1]
+    assert kid_of(await mint.jwt(CLAIMS)) == thumbprint(new)  # the mint knows the new key now
+    assert await mint.jwt(CLAIMS, **options) == token
+    assert kid_of(token) == thumbprint(old)
+    asked = len(service.timeouts)
+    assert kid_of(await mint.jwt(CLAIMS)) == thumbprint(new)
+    assert len(service.timeouts) == asked + 1  # the old answer has not made the mint forget the new key
+    receipt = await mint.jws(b"receipt", idempotency_key="r")
+    service.turn = [0]
+    await mint.jwt(CLAIMS)
+    assert await mint.jws(b"receipt", idempotency_key="r") == receipt
+
+
+async def test_a_retry_that_the_service_has_forgotten_is_signed_with_the_new_key(
+    rotating: tuple[Any, list[bytes]],
+) -> None:
+    service, (old, new) = rotating
+    mint = Mint(service)
+    options: dict[str, Any] = {"lifetime": 60, "idempotency_key": "k"}
+    before = await mint.jwt(CLAIMS, **options)
+    service.turn = [1]
+    after = await mint.jwt(CLAIMS, **options)
+    assert [kid_of(before), kid_of(after)] == [thumbprint(old), thumbprint(new)]
+    assert read(before, old) == read(after, new)
+    assert await mint.jwt(CLAIMS, **options) == after
+
+
+class Answering:
+    """The service of a rotation where both keys stay configured: an answer once given is repeated by its key."""
+
+    def __init__(self, service: Any) -> None:
+        self._service = service
+        self._given: dict[str, Signed] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
+
+    async def sign(self, message: bytes, **arguments: Any) -> Signed:
+        key = arguments["idempotency_key"]
+        if key in self._given:
+            return replace(self._given[key], replayed=True)
+        signed: Signed = await self._service.sign(message, **arguments)
+        if key is not None:
+            self._given[key] = signed
+        return signed
+
+
+async def test_a_pinned_mint_gives_out_nothing_under_another_key(rotating: tuple[Any, list[bytes]]) -> None:
+    service, (old, new) = rotating
+    pinned, either = Mint(service, expected_public=old), Mint(service, expected_public={old, new})
+    assert kid_of(await pinned.jwt(CLAIMS)) == kid_of(await either.jwt(CLAIMS)) == thumbprint(old)
+    service.turn = [1]
+    for _ in range(2):
+        with pytest.raises(UnexpectedKey, match=f"{thumbprint(new)}, which is none of") as caught:
+            await pinned.jwt(CLAIMS)
+    assert isinstance(caught.value, UnexpectedAnswer)
+    asked = len(service.timeouts)
+    with pytest.raises(UnexpectedKey):
+        await Mint(service, expected_public=[old]).jws(b"x")
+    assert len(service.timeouts) == asked  # not even asked for a signature
+    assert kid_of(await either.jwt(CLAIMS)) == thumbprint(new)
+    service.turn = [0]
+    assert kid_of(await pinned.jwt(CLAIMS)) == thumbprint(old)  # the right one is back
+
+
+@pytest.mark.parametrize("expected", [b"", b"short", [], [b"short"], ["text"], {b"k" * 32, b"short"}])
+def test_what_is_no_public_key_cannot_be_expected(expected: Any) -> None:
+    for kind in (Mint, BlockingMint):
+        with pytest.raises(ConfigError, match="expected_public: must be a public key of 32 bytes"):
+            kind(None, expected_public=expected)  # type: ignore[arg-type]
 
 
 async def test_one_timeout_is_for_both_attempts(rotating: tuple[Any, list[bytes]]) -> None:

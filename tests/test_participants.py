@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from frost_sidecar.addressing import AllowedUrls
-from frost_sidecar.errors import ConfigError, NoQuorum, ParticipantsError
+from frost_sidecar.errors import ConfigError, FrostSidecarError, NoQuorum, ParticipantsError
 from frost_sidecar.model import Answer, Call, Signer
 from frost_sidecar.testing import behaviour
 from frost_sidecar.testing.cluster import MemoryCluster
@@ -134,7 +135,9 @@ ALLOWED: Mapping[str, tuple[str, int, str | None]] = {
 @pytest.mark.parametrize("pattern", ALLOWED)
 def test_what_a_pattern_allows(pattern: str) -> None:
     url, identifier, host = ALLOWED[pattern]
-    assert AllowedUrls([pattern], path="p").host(url, identifier) == host
+    allowed = AllowedUrls([pattern], path="p").host(url, identifier)
+    assert (allowed and allowed[0]) == host
+    assert allowed is None or allowed[1] == ("{identifier}" in pattern)
 
 
 @pytest.mark.parametrize(
@@ -168,3 +171,74 @@ async def test_a_callers_address_says_little_against_a_listed_signer(tmp_path: P
         with pytest.raises(NoQuorum, match="bad-share"):
             await coordinator.sign(b"m", **nobody)
         assert coordinator._parts.signers.state(1) == "quarantined"  # a wrong share is proof, wherever it came from
+
+
+async def test_who_names_a_signer_by_itself_brings_nobody_into_quarantine(tmp_path: Path) -> None:
+    """Under ``*`` alone a caller pairs any host with any participant: what that host does is not the participant's."""
+    cluster = original(tmp_path, "https://*.frost.test")
+    evil = ["https://evil.frost.test", "https://s3.frost.test"]
+    good = ["https://s1.frost.test", "https://s3.frost.test"]
+    async with cluster.coordinator() as coordinator:
+        for kind in (behaviour.wrong_share, behaviour.unreachable):
+            cluster.behave(1, kind)
+            with pytest.raises(NoQuorum):
+                await coordinator.sign(b"m", participants=[1, 3], signer_urls=evil)
+            cluster.restart(1)
+            assert coordinator._parts.signers.state(1) == "healthy"
+            assert await coordinator.sign(b"m", participants=[1, 3], signer_urls=good)
+
+
+async def test_a_host_that_tells_its_number_answers_for_it(tmp_path: Path) -> None:
+    cluster = original(tmp_path)
+    urls = [URL.format(1), URL.format(2)]
+    cluster.behave(1, behaviour.wrong_share)
+    async with cluster.coordinator() as coordinator:
+        with pytest.raises(NoQuorum, match="bad-share"):
+            await coordinator.sign(b"m", participants=[1, 2], signer_urls=urls)
+        assert coordinator._parts.signers.state(1) == "quarantined"
+
+
+async def test_a_callers_address_does_not_make_a_dead_signer_look_alive_or_slow(tmp_path: Path) -> None:
+    cluster = Addressed(tmp_path, signer_urls_allow=["https://pod-*.frost.svc"], signing={"cool_down_seconds": 60})
+    alias: dict[str, Any] = {
+        "participants": [1, 2],
+        "signer_urls": ["https://pod-a.frost.svc", "https://pod-b.frost.svc"],
+    }
+    async with cluster.coordinator() as coordinator:
+        signers = coordinator._parts.signers
+        cluster.behave(1, behaviour.unreachable)
+        while signers.state(1) != "cooling":
+            await coordinator.sign(b"m")
+        cluster.behave(1, behaviour.delayed(0.2))
+        for _ in range(3):
+            assert await coordinator.sign(b"m", **alias)
+        assert signers.state(1) == "cooling"
+        assert (signers.candidates([2])[0].latency or 0) < 0.1
+
+
+async def test_what_hangs_at_a_callers_address_keeps_nobody_waiting(tmp_path: Path) -> None:
+    class Hanging(Addressed):
+        async def call(self, signer: Signer, call: Call) -> Answer:
+            if "pod-" in signer.url:
+                await anyio.sleep_forever()
+            return await super().call(signer, call)
+
+    signing = {"calls_per_signer": 2, "call_seconds": 1.0}
+    cluster = Hanging(tmp_path, signer_urls_allow=["https://pod-*.frost.svc"], signing=signing)
+    alias: dict[str, Any] = {
+        "participants": [1, 2],
+        "signer_urls": ["https://pod-a.frost.svc", "https://pod-b.frost.svc"],
+    }
+    async with cluster.coordinator() as coordinator, anyio.create_task_group() as tasks:
+
+        async def hang() -> None:
+            with pytest.raises(FrostSidecarError):
+                await coordinator.sign(b"m", **alias, timeout=2)
+
+        for _ in range(10):
+            tasks.start_soon(hang)
+        await anyio.sleep(0.1)
+        started = anyio.current_time()
+        for _ in range(5):
+            assert await coordinator.sign(b"m")
+        assert anyio.current_time() - started < 0.5

@@ -146,7 +146,7 @@ def test_a_usable_share_ends_a_cool_down_and_its_doubling(world: World) -> None:
     for _ in range(5):
         world.wait()
         world.fail()
-    world.signers.answered(1)
+    world.signers.answered(world.signers[1])
     assert world.healthy()
     world.fail()
     assert world.pause() <= 2.125
@@ -156,8 +156,8 @@ def test_a_mere_answer_ends_neither(world: World) -> None:
     for _ in range(5):
         world.wait()
         world.fail()
-    world.signers.measured(1, 0.01)
-    world.signers.measured(1, 0.01)
+    world.signers.measured(world.signers[1], 0.01)
+    world.signers.measured(world.signers[1], 0.01)
     assert not world.healthy()
     world.wait()
     world.fail()
@@ -182,7 +182,7 @@ def test_the_third_excuse_in_a_row_is_a_failure(world: World, kinds: tuple[Fault
         world.fail(first)
         world.fail(second)
         assert world.state() == "healthy"
-        world.signers.measured(1, 0.01)  # round 1 alone proves too little
+        world.signers.measured(world.signers[1], 0.01)  # round 1 alone proves too little
         world.fail(third)
         assert world.state() == "cooling"
         world.wait()
@@ -205,7 +205,7 @@ def test_a_usable_share_in_between_forgives_all_excuses(world: World, kind: Faul
     for _ in range(20):
         world.fail(kind)
         world.fail(kind)
-        world.signers.answered(1)
+        world.signers.answered(world.signers[1])
     assert world.state() == "healthy"
     world.fail("timeout")
     assert world.pause() <= 2.125
@@ -221,8 +221,8 @@ def test_a_fault_that_is_the_requests_says_nothing_of_excuses(world: World) -> N
 def test_quarantine_lasts_whatever_the_signer_answers(world: World) -> None:
     world.fail("bad-share")
     assert world.candidate() is None
-    world.signers.measured(1, 0.001)
-    world.signers.answered(1)
+    world.signers.measured(world.signers[1], 0.001)
+    world.signers.answered(world.signers[1])
     world.fail("timeout")
     world.clock.now += 99.9
     assert world.candidate() is None
@@ -247,18 +247,18 @@ def _latency(world: World) -> float | None:
 
 
 def test_latency_is_smoothed_and_leaves_the_first_call_out(world: World) -> None:
-    world.signers.measured(1, 9.0)  # it paid for the connection
+    world.signers.measured(world.signers[1], 9.0)  # it paid for the connection
     assert _latency(world) is None
-    world.signers.measured(1, 0.1)
+    world.signers.measured(world.signers[1], 0.1)
     assert _latency(world) == 0.1
-    world.signers.measured(1, 0.6)
+    world.signers.measured(world.signers[1], 0.6)
     assert _latency(world) == pytest.approx(0.2)
     assert world.candidate(2) == Candidate(2, "ad-2", True, None)
 
 
 def test_an_old_latency_is_forgotten(world: World) -> None:
     for _ in range(2):
-        world.signers.measured(1, 5.0)
+        world.signers.measured(world.signers[1], 5.0)
     world.clock.now += 29
     assert _latency(world) == 5.0
     world.clock.now += 2
@@ -267,17 +267,17 @@ def test_an_old_latency_is_forgotten(world: World) -> None:
 
 def test_a_failure_forgets_the_latency(world: World) -> None:
     for _ in range(3):
-        world.signers.measured(1, 0.01)
+        world.signers.measured(world.signers[1], 0.01)
     world.fail()
     assert _latency(world) is None
-    world.signers.measured(1, 7.0)  # a new connection
+    world.signers.measured(world.signers[1], 7.0)  # a new connection
     assert _latency(world) is None
 
 
 @pytest.mark.parametrize("kind", sorted(BLAMELESS))
 def test_a_blameless_fault_keeps_the_latency(world: World, kind: FaultKind) -> None:
     for _ in range(3):
-        world.signers.measured(1, 0.01)
+        world.signers.measured(world.signers[1], 0.01)
     world.fail(kind)
     assert _latency(world) == 0.01
 
@@ -294,9 +294,9 @@ def test_gauges_and_candidates_agree(
     world = World()
     for identifier, event, later in events:
         if event == "answered":
-            world.signers.answered(identifier)
+            world.signers.answered(world.signers[identifier])
         elif event == "measured":
-            world.signers.measured(identifier, 0.01)
+            world.signers.measured(world.signers[identifier], 0.01)
         else:
             world.fail(event, identifier)
         world.clock.now += later

@@ -880,8 +880,8 @@ async def test_a_token_plugin_that_hangs_has_a_deadline_and_no_signer_is_blamed(
 
 async def test_refusals_are_counted_and_a_closed_coordinator_signs_nothing(cluster: MemoryCluster) -> None:
     async with cluster.coordinator() as coordinator:
-        with pytest.raises(errors.MalformedRequest):
-            await coordinator.sign(b"")
+        with pytest.raises(errors.TooLarge):
+            await coordinator.sign(b"x" * 20_000)
         assert sample(coordinator.registry, "frost_coordinator_request_seconds_count", outcome="failed") == 1
     with pytest.raises(errors.ShuttingDown):
         await coordinator.sign(MESSAGE)

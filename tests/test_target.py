@@ -130,6 +130,7 @@ PROVOKED: dict[str, tuple[type[errors.FrostSidecarError], Act]] = {
     "far too large": (errors.TooLarge, lambda way: way.sign(bytes(64 * 1024 + 1))),
     "empty": (errors.MalformedRequest, lambda way: way.sign(b"")),
     "no bytes": (errors.MalformedRequest, lambda way: way.sign("text")),
+    "half a character": (errors.MalformedRequest, lambda way: way.sign(b"m", signer_urls=["https://\ud800"])),
     "a wrong argument": (errors.MalformedRequest, lambda way: way.sign(b"m", request_id="a b")),
     "claims that are none": (errors.MalformedRequest, lambda way: way.mint({"exp": "tomorrow"})),
     "denied": (errors.Denied, lambda way: way.sign(FORBIDDEN)),
@@ -204,12 +205,16 @@ async def test_overload_every_way(short_path: Path) -> None:
         ("", "use unix:PATH"),
         ("tcp://host:1", "use unix:PATH"),
         ("http://host:1", "not reached over plain HTTP"),
+        ("HTTP://host:1", "not reached over plain HTTP"),
         ("https://host", "needs tls"),
+        ("HTTPS://host", "needs tls"),
+        ("UNIX:", "path of a Unix socket"),
+        (b"unix:/s", "use a text or a Path, not bytes"),
         ("unix:", "path of a Unix socket"),
         ("/nonexistent/frost-sidecar.toml", "cannot read the configuration file"),
     ],
 )
-async def test_a_target_that_is_none_is_said(target: str, said: str) -> None:
+async def test_a_target_that_is_none_is_said(target: Any, said: str) -> None:
     with pytest.raises(errors.ConfigError, match=said):
         async with connect(target):
             raise AssertionError("opened")

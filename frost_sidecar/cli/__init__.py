@@ -13,10 +13,11 @@ from frost_sidecar.cli.plugins import plugins
 from frost_sidecar.cli.serve import serve
 from frost_sidecar.cli.sign import sign
 from frost_sidecar.cli.signer import signer
+from frost_sidecar.cli.terminal import Commands, tell
 from frost_sidecar.cli.verify import verify
-from frost_sidecar.errors import FrostSidecarError
 
 app = typer.Typer(
+    cls=Commands,
     help="Coordinator for FROST(Ed25519) threshold signatures: one signature from t of n signers, and no key anywhere.",
     no_args_is_help=True,
     add_completion=False,
@@ -33,9 +34,16 @@ app.command()(plugins)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one line on standard error and exit status 2."""
+    """Run the command line. What goes wrong, whatever it is, is one line on standard error and exit status 2."""
     try:
-        app()
-    except FrostSidecarError as error:
-        print(f"frost-sidecar: {error}", file=sys.stderr)  # noqa: T201 - the command line speaks
-        raise SystemExit(2) from None
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a full disk can still be told
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # rich ends with 1 itself, which is a verdict of verify's
+            raise SystemExit(tell(ended.__context__)) from None
+        raise
+    except Exception as error:  # noqa: BLE001 - the interpreter would end with 1 as well
+        raise SystemExit(tell(error)) from None

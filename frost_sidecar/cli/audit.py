@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+from frost_sidecar.cli.terminal import one_line, print_table
 
 if TYPE_CHECKING:
     from frost_sidecar_audit_worm import Report
@@ -43,7 +42,7 @@ def verify(file: File, expect_head: ExpectHead = None, as_json: AsJson = False) 
     if as_json:
         typer.echo(json.dumps(_as_dict(report)))
     else:
-        Console().print(_as_table(report))
+        _print_table(report)
     if report.fault is not None:
         raise typer.Exit(1)
 
@@ -60,7 +59,7 @@ def show(file: File, as_json: AsJson = False) -> None:
     except OSError as error:
         raise _unreadable(f"cannot read {error.filename or file}: {error.strerror}") from None
     except CorruptLogError as error:
-        typer.echo(str(error), err=True)
+        typer.echo(one_line(str(error)), err=True)
         raise typer.Exit(1) from None
 
 
@@ -72,7 +71,7 @@ def _need_plugin() -> None:
 
 
 def _unreadable(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
+    typer.echo(one_line(message), err=True)
     return typer.Exit(UNREADABLE)
 
 
@@ -90,13 +89,8 @@ def _as_dict(report: Report) -> dict[str, object]:
     }
 
 
-def _as_table(report: Report) -> Table:
+def _print_table(report: Report) -> None:
     intact = report.fault is None
-    table = Table(
-        show_header=False, title="intact" if intact else "NOT INTACT", title_style="green" if intact else "red"
-    )
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     rows = {
         "file": report.path,
         "log id": report.log_id,
@@ -106,10 +100,11 @@ def _as_table(report: Report) -> Table:
         "head" if intact else "last good head": report.head,
         "fault": report.fault,
     }
-    for name, value in rows.items():
-        if value is not None:
-            table.add_row(name, Text(_printable(str(value))))  # Text: what looks like markup is none
-    return table
+    print_table(
+        "intact" if intact else "NOT INTACT",
+        [(name, str(value)) for name, value in rows.items() if value is not None],
+        style="italic green" if intact else "italic red",
+    )
 
 
 def _line(body: bytes) -> str:
@@ -123,8 +118,3 @@ def _line(body: bytes) -> str:
 
 def _plain(value: object) -> str:
     return value if isinstance(value, str) and value.isprintable() and " " not in value else json.dumps(value)
-
-
-def _printable(text: str) -> str:
-    """``text``, in JSON's escapes where a terminal would obey it."""
-    return text if text.isprintable() else json.dumps(text)

@@ -18,6 +18,7 @@ import anyio
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from rich.console import Console
+from rich.markup import escape
 
 from frost_sidecar.client import AsyncSidecarClient
 from frost_sidecar.config import Config
@@ -63,7 +64,7 @@ def demo(
             if keep:
                 _wait(cluster)
     except (StepFailed, ClusterError) as error:
-        console.print(f"[bold red]The demo failed:[/] {error}", markup=True)
+        console.print(f"[bold red]The demo failed:[/] {escape(str(error))}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("Ended.")
@@ -198,7 +199,8 @@ def _wait(cluster: ProcessCluster) -> None:
     console.print(f"  {curl}/healthz\n  {curl}/sign -d '{body}'\n  {curl}/metrics | grep frost_", markup=False)
     console.print(f"  frost-sidecar audit verify {cluster.audit_log}", markup=False)
     console.print(
-        f"\nKill a signer: kill -9 {cluster.pid('signer-3')}. Logs: {cluster.folder}. Ctrl-C ends everything."
+        f"\nKill a signer: kill -9 {cluster.pid('signer-3')}. Logs: {escape(str(cluster.folder))}. "
+        "Ctrl-C ends everything."
     )
     signal.pause()
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import frost_ed25519 as frost
-import msgspec
 import typer
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.console import Console
-from rich.table import Table
 
+from frost_sidecar.cli.terminal import one_line, print_table
 from frost_sidecar.encoding import b64encode
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.keygen.dealer import Dealt, deal
@@ -55,7 +55,7 @@ def dealer(
     if as_json:
         typer.echo(_as_json(dealt))
         return
-    Console().print(_as_table(dealt, threshold, signers))
+    _print_table(dealt, threshold, signers)
 
 
 @keygen.command("import")
@@ -83,13 +83,17 @@ def import_(
     warn = Console(stderr=True, soft_wrap=True)
     for path in imported.exposed:
         warn.print("[bold yellow]Warning:[/]", end=" ")
-        warn.print(f"{path} has a share and is open to other users of this machine.", markup=False, highlight=False)
+        warn.print(
+            f"{one_line(str(path))} has a share and is open to other users of this machine.",
+            markup=False,
+            highlight=False,
+        )
     if imported.share_files:
         warn.print(f"[bold yellow]Warning:[/] {_IMPORTED}")
     if as_json:
         typer.echo(_as_json(imported))
         return
-    Console().print(_as_table(imported, imported.min_signers, imported.max_signers))
+    _print_table(imported, imported.min_signers, imported.max_signers)
 
 
 def _public_key(group: str | None) -> bytes | None:
@@ -104,12 +108,18 @@ def _public_key(group: str | None) -> bytes | None:
     return key
 
 
-def _as_table(made: Dealt | Imported, threshold: int, signers: int) -> Table:
-    table = Table("for", "file", "mode", title=f"{threshold} of {signers}, public key {b64encode(made.group_public)}")
-    table.add_row("everyone", str(made.group_file), "0644")
-    for identifier, path in sorted(made.share_files.items()):
-        table.add_row(f"signer {identifier}, nobody else", str(path), "0600")
-    return table
+def _print_table(made: Dealt | Imported, threshold: int, signers: int) -> None:
+    print_table(
+        f"{threshold} of {signers}, public key {b64encode(made.group_public)}",
+        [
+            ("everyone", str(made.group_file), "0644"),
+            *(
+                (f"signer {identifier}, nobody else", str(path), "0600")
+                for identifier, path in sorted(made.share_files.items())
+            ),
+        ],
+        columns=("for", "file", "mode"),
+    )
 
 
 def _existing(path: Path | None) -> frost.SigningKey | None:
@@ -127,10 +137,10 @@ def _existing(path: Path | None) -> frost.SigningKey | None:
 
 
 def _as_json(made: Dealt | Imported) -> str:
-    return msgspec.json.encode(
+    return json.dumps(
         {
             "group_public_b64": b64encode(made.group_public),
             "group_file": str(made.group_file),
             "share_files": {str(identifier): str(path) for identifier, path in sorted(made.share_files.items())},
         }
-    ).decode()
+    )

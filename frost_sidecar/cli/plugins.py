@@ -6,9 +6,8 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from frost_sidecar.cli.terminal import print_table
 from frost_sidecar.plugins import installed
 
 
@@ -23,9 +22,6 @@ def plugins(
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
-    table = Table("plugin", "offered by")
-    for name, owners in found.items():
-        table.add_row(
-            name, ", ".join(owners) + (" [red](several: uninstall all but one)[/]" if len(owners) > 1 else "")
-        )
-    Console().print(table)
+    several = " (several: uninstall all but one)"
+    rows = [(name, ", ".join(owners) + (several if len(owners) > 1 else "")) for name, owners in found.items()]
+    print_table("", rows, columns=("plugin", "offered by"))

@@ -11,9 +11,10 @@ import anyio
 import msgspec
 import typer
 
+from frost_sidecar.cli.files import read
 from frost_sidecar.config import TlsConfig
 from frost_sidecar.encoding import b64encode, decode_json
-from frost_sidecar.errors import ConfigError, MalformedRequest, TooLarge
+from frost_sidecar.errors import ConfigError, MalformedRequest
 from frost_sidecar.mint import JwtOptions, Mint
 from frost_sidecar.model import MAX_MESSAGE_BYTES, Signed, TlsFiles
 from frost_sidecar.target import Options, connect
@@ -33,16 +34,17 @@ def sign(
     context: typer.Context,
     file: Annotated[
         Path | None,
-        typer.Argument(help="What to sign, byte for byte; standard input where absent.", show_default=False),
+        typer.Argument(help="What to sign, byte for byte; standard input where absent or -.", show_default=False),
     ] = None,
     socket: Annotated[
-        Path | None, typer.Option(envvar="FROST_SIDECAR_SOCKET", help="The sidecar's Unix socket.")
+        str | None, typer.Option(metavar="PATH", envvar="FROST_SIDECAR_SOCKET", help="The sidecar's Unix socket.")
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="unix:PATH, https://HOST:PORT, or a coordinator's TOML file.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Sign in this process, with a coordinator's TOML file.")
+        str | None,
+        typer.Option("--config", "-c", metavar="PATH", help="Sign in this process, with a coordinator's TOML file."),
     ] = None,
     as_jws: Annotated[
         bool, typer.Option("--jws", help="The input is a payload: print a compact JWS (RFC 7515) over it.")
@@ -88,7 +90,7 @@ def sign(
     if lifetime is not None:
         asked["lifetime"] = lifetime
     options: Options = {"timeout": timeout, "tls": TlsFiles(tls_cert, tls_key, tls_ca), "token": token_file}
-    data = _read(file)
+    data = read(file, MAX_MESSAGE_BYTES)
     made = anyio.run(_sign, where, options, form, data, key, asked)
     if isinstance(made, str):
         typer.echo(made)
@@ -131,12 +133,15 @@ def _form(*, as_jws: bool, as_jwt: bool, typ: str | None, lifetime: int | None, 
     return Form.CLAIMS if as_jwt else Form.PAYLOAD if as_jws else Form.MESSAGE
 
 
-def _target(context: typer.Context, socket: Path | None, target: str | None, config: Path | None) -> str:
+def _target(context: typer.Context, socket: str | None, target: str | None, config: str | None) -> str:
     """The one target of the options. The socket of the environment counts only where no option names one."""
     source = context.get_parameter_source("socket")
     if source is not None and source.name == "ENVIRONMENT" and (target or config):
         socket = None
-    given = [each for each in (socket and f"unix:{socket}", target, config and str(config)) if each]
+    for option, value in (("--socket", socket), ("--target", target), ("--config", config)):
+        if value == "":
+            raise ConfigError("is empty; is the variable set that it was made from?", path=option)
+    given = [each for each in (socket and f"unix:{socket}", target, config) if each]
     if len(given) > 1:
         raise ConfigError("--socket, --target and --config each say where to sign; choose one")
     if not given:
@@ -151,20 +156,6 @@ def _identifiers(text: str | None) -> tuple[int, ...] | None:
     if not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in parts):
         raise ConfigError("--participants takes identifiers with commas between them: 1,3")
     return tuple(int(part) for part in parts)
-
-
-def _read(file: Path | None) -> bytes:
-    try:
-        if file is None:
-            data = sys.stdin.buffer.read(MAX_MESSAGE_BYTES + 1)
-        else:
-            with file.open("rb") as opened:
-                data = opened.read(MAX_MESSAGE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read it: {error.strerror}", path=str(file or "standard input")) from None
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise TooLarge(f"the input has more than {MAX_MESSAGE_BYTES} bytes; no more are signed")
-    return data
 
 
 def _claims(data: bytes) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +12,15 @@ from typing import Annotated, Any
 import typer
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from frost_sidecar.encoding import b64decode, b64encode, decode_base64url, decode_json
+from frost_sidecar.cli.files import read
+from frost_sidecar.cli.public_keys import LARGEST_FILE, Key, exactly, public_keys
+from frost_sidecar.cli.terminal import print_table, printable
+from frost_sidecar.encoding import b64encode, decode_base64url, decode_json
 from frost_sidecar.errors import ConfigError
-from frost_sidecar.jose import ALGORITHMS, thumbprint
-from frost_sidecar.keygen.group import Group
+from frost_sidecar.jose import ALGORITHMS
 
-_LARGEST_FILE = 1024 * 1024
 _TIMES = ("iat", "nbf", "exp")
-
-Key = tuple[str, bytes]
-"""A key's ``kid`` and its 32 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +37,9 @@ class Finding:
 def verify(
     file: Annotated[
         Path | None,
-        typer.Argument(help="The message, or with --jws the token; standard input where absent.", show_default=False),
+        typer.Argument(
+            help="The message, or with --jws the token; standard input where absent or -.", show_default=False
+        ),
     ] = None,
     signature: Annotated[str | None, typer.Option(metavar="BASE64", help="The signature.")] = None,
     signature_file: Annotated[
@@ -57,19 +53,23 @@ def verify(
 ) -> None:
     """Verify a signature over a message, or a compact JWS. Exit 0: good; 1: not good; 2: nothing could be judged.
 
-    Of a token the signature is judged, not the time: one that has expired is shown as such, and is good.
+    A token is also not good where its kid names none of the keys, where its header asks for what is not understood
+    here, and where its claims can be read in two ways. Its time is not judged: one that has expired is shown as such.
     """
-    keys = _keys(public, group, jwks)
+    keys = public_keys(public, group, jwks)
     if as_jws:
         if signature is not None or signature_file is not None:
             raise ConfigError("a token has its signature in it; leave --signature out")
-        finding = check_jws(_read(file), keys)
+        token = read(file, LARGEST_FILE)
+        if not token.strip():
+            raise ConfigError("there is no token in it", path=str(file or "standard input"))
+        finding = check_jws(token, keys)
     else:
-        finding = check_message(_read(file), _signature(signature, signature_file), keys)
+        finding = check_message(read(file, LARGEST_FILE), _signature(signature, signature_file), keys)
     if as_json:
         typer.echo(json.dumps(_as_dict(finding)))
     else:
-        Console().print(_as_table(finding))
+        _print_table(finding)
     if finding.fault is not None:
         raise typer.Exit(1)
 
@@ -84,31 +84,70 @@ def check_message(message: bytes, signature: bytes, keys: Sequence[Key]) -> Find
 
 
 def check_jws(token: bytes, keys: Sequence[Key]) -> Finding:
-    """Whether a compact JWS (RFC 7515, section 7.1) is good under one of ``keys``; of several, the one it names."""
-    signing_input, _, last = token.strip().rpartition(b".")
+    """Whether a compact JWS (RFC 7515, section 7.1) is good under the one of ``keys`` that its ``kid`` names.
+
+    Without a ``kid`` it is good where there is one key alone.
+    """
+    parts = token.strip().split(b".")
+    if len(parts) != 3:
+        return Finding(f"not a compact JWS: {len(parts)} parts with dots between them, not 3", None)
+    decoded = []
+    for name, part in zip(("header", "payload", "signature"), parts, strict=True):
+        try:
+            decoded.append(decode_base64url(part))
+        except ValueError as error:
+            return Finding(f"not a compact JWS: the {name} is {error}", None)
+    protected, payload, signature = decoded
     try:
-        protected, payload64 = signing_input.split(b".")
-        header = decode_json(decode_base64url(protected), dict[str, Any])
-        payload, signature = decode_base64url(payload64), decode_base64url(last)
+        header = decode_json(protected, dict[str, Any])
     except ValueError as error:
-        return Finding(f"not a compact JWS: {error}", None)
-    try:
-        claims: dict[str, Any] | None = decode_json(payload, dict[str, Any])
-    except ValueError:
-        claims = None
-    fault = None
+        return Finding(f"not a compact JWS: the header is no JSON object with one reading: {error}", None)
+    claims, ambiguous = _claims(payload)
+    fault = _not_understood(header) or _misnamed(header, keys) or ambiguous
+    if fault is not None:
+        return Finding(fault, None, header, payload, claims)
+    named = [key for key in keys if key[0] == header.get("kid", key[0])]
+    found = check_message(parts[0] + b"." + parts[1], signature, named)
+    return Finding(found.fault, found.key, header, payload, claims)
+
+
+def _not_understood(header: dict[str, Any]) -> str | None:
     if header.get("alg") not in ALGORITHMS:
-        fault = f"alg is {json.dumps(header.get('alg'))}, not one of {', '.join(ALGORITHMS)}"
-    elif "crit" in header:
-        fault = "the header has crit: extensions that have to be understood, and are not"
-    else:
-        named = [key for key in keys if key[0] == header.get("kid")]
-        if not named and len(keys) > 1:
-            fault = f"kid is {json.dumps(header.get('kid'))}, and no key has that name"
-        else:
-            found = check_message(signing_input, signature, named or keys)
-            return Finding(found.fault, found.key, header, payload, claims)
-    return Finding(fault, None, header, payload, claims)
+        return f"alg is {json.dumps(header.get('alg'))}, not one of {', '.join(ALGORITHMS)}"
+    if "crit" in header:
+        return "the header has crit: extensions that have to be understood, and are not"
+    if "b64" in header:
+        return "the header has b64 (RFC 7797): another reading of the payload, which is not understood"
+    return None
+
+
+def _misnamed(header: dict[str, Any], keys: Sequence[Key]) -> str | None:
+    if "kid" not in header:
+        return None if len(keys) == 1 else f"the header has no kid, which should say which of the {len(keys)} keys"
+    if not isinstance(header["kid"], str):
+        return f"kid is {json.dumps(header['kid'])}, not text (RFC 7515, section 4.1.4)"
+    if all(header["kid"] != kid for kid, _ in keys):
+        return f"kid is {json.dumps(header['kid'])}, and no key has that name"
+    return None
+
+
+def _claims(payload: bytes) -> tuple[dict[str, Any] | None, str | None]:
+    """The claims, where the payload is some; or why those that a lenient reader finds there are not to be trusted."""
+    try:
+        return decode_json(payload, dict[str, Any]), None
+    except ValueError as error:
+        problem = str(error)
+    try:
+        read_anyhow = json.loads(payload)
+        lenient = isinstance(read_anyhow, dict)
+        json.dumps(read_anyhow, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        problem = "half of a surrogate pair is no text"
+    except RecursionError:
+        lenient = True
+    except ValueError:
+        lenient = False
+    return None, f"the claims can be read in two ways: {problem}" if lenient else None
 
 
 def _good(key: Key, signature: bytes, message: bytes) -> bool:
@@ -119,68 +158,13 @@ def _good(key: Key, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _keys(public: str | None, group: Path | None, jwks: Path | None) -> list[Key]:
-    if sum(each is not None for each in (public, group, jwks)) != 1:
-        raise ConfigError("say by one of --public, --group and --jwks which key it should be")
-    if public is not None:
-        return [_key(_base64(public, 32, "--public"))]
-    if group is not None:
-        try:
-            return [_key(Group.load("group", group).public)]
-        except ConfigError as error:
-            raise ConfigError(str(error).removeprefix("keys.group: "), path="--group") from None
-    try:
-        members = decode_json(_read(jwks), dict[str, Any]).get("keys")
-    except ValueError as error:
-        raise ConfigError(f"{jwks} is not JSON: {error}", path="--jwks") from None
-    if not isinstance(members, list):
-        raise ConfigError(f"{jwks} is not a JWK set (RFC 7517, section 5)", path="--jwks")
-    found = [_from_jwk(each) for each in members if isinstance(each, dict) and each.get("crv") == "Ed25519"]
-    if not found:
-        raise ConfigError(f"{jwks} has no Ed25519 key", path="--jwks")
-    return found
-
-
-def _key(public: bytes) -> Key:
-    return thumbprint(public), public
-
-
-def _from_jwk(jwk: dict[str, Any]) -> Key:
-    kid, key = jwk.get("kid"), _key(_base64(jwk.get("x"), 32, "--jwks: x of a key"))
-    return (kid, key[1]) if isinstance(kid, str) else key
-
-
 def _signature(text: str | None, file: Path | None) -> bytes:
     if (text is None) is (file is None):
         raise ConfigError("a message needs its signature, by --signature or --signature-file")
     if text is not None:
-        return _base64(text, 64, "--signature")
-    data = _read(file)
-    return data if len(data) == 64 else _base64(data.decode("latin-1").strip(), 64, str(file))
-
-
-def _base64(text: object, length: int, where: str) -> bytes:
-    try:
-        data = b64decode(text) if isinstance(text, str) else b""
-    except ValueError as error:
-        raise ConfigError(str(error), path=where) from None
-    if len(data) != length:
-        raise ConfigError(f"must be {length} bytes, not {len(data)}", path=where)
-    return data
-
-
-def _read(file: Path | None) -> bytes:
-    try:
-        if file is None:
-            data = sys.stdin.buffer.read(_LARGEST_FILE + 1)
-        else:
-            with file.open("rb") as opened:
-                data = opened.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read it: {error.strerror}", path=str(file or "standard input")) from None
-    if len(data) > _LARGEST_FILE:
-        raise ConfigError(f"is larger than {_LARGEST_FILE} bytes", path=str(file or "standard input"))
-    return data
+        return exactly(text, 64, "--signature")
+    data = read(file, LARGEST_FILE)
+    return data if len(data) == 64 else exactly(data.decode("latin-1").strip(), 64, str(file))
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:
@@ -196,11 +180,8 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _as_table(finding: Finding) -> Table:
+def _print_table(finding: Finding) -> None:
     good = finding.fault is None
-    table = Table(show_header=False, title="good" if good else "NOT GOOD", title_style="green" if good else "red")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     rows: dict[str, object] = {"fault": finding.fault}
     if finding.key is not None:
         rows |= {"verified by kid": finding.key[0], "public key": b64encode(finding.key[1])}
@@ -209,10 +190,11 @@ def _as_table(finding: Finding) -> Table:
         rows |= {f"claim {name}": _claim(name, value) for name, value in finding.claims.items()}
     elif finding.payload is not None:
         rows["payload"] = f"{len(finding.payload)} bytes, {b64encode(finding.payload)}"
-    for name, value in rows.items():
-        if value is not None:
-            table.add_row(Text(_printable(name)), Text(_printable(value)))  # Text: what looks like markup is none
-    return table
+    print_table(
+        "good" if good else "NOT GOOD",
+        [(name, printable(value)) for name, value in rows.items() if value is not None],
+        style="italic green" if good else "italic red",
+    )
 
 
 def _claim(name: str, value: object) -> object:
@@ -222,8 +204,3 @@ def _claim(name: str, value: object) -> object:
     moment = dt.datetime.fromtimestamp(value, dt.UTC)
     passed = name == "exp" and moment <= dt.datetime.now(dt.UTC)
     return f"{value} ({moment:%Y-%m-%d %H:%M:%S} UTC{', expired' if passed else ''})"
-
-
-def _printable(value: object) -> str:
-    """``value`` in one line, in JSON's escapes where a terminal would obey it."""
-    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ log = get_logger("frost_sidecar.idempotency")
 
 _MAX_WAITING = 4096
 """Requests that wait for another one's answer at once, all keys together."""
+_MAX_WAITING_OF_ONE = 1024
+"""The same of one caller."""
 _MAX_JOINED = 256
 """The same for one key."""
 _SHORTEST_PAUSE = 0.01
@@ -49,6 +52,16 @@ class _Flight:
     waiting: int = 0
     signed: Signed | None = None
     error: Exception | None = None
+
+
+@dataclass(slots=True)
+class _Reservation:
+    """A key that batches of one kind are using in this process."""
+
+    users: int = 0
+    signed: bool = False
+    release: Callable[[], Awaitable[None]] | None = None
+    """Frees the key in the store, where one of them has claimed it."""
 
 
 class Idempotency:
@@ -81,7 +94,8 @@ class Idempotency:
         self._overtime = write_seconds + config.store_seconds + _LEASE_MARGIN
         self._verify = verify
         self._flights: dict[str, _Flight] = {}
-        self._waiting = 0
+        self._reservations: dict[str, _Reservation] = {}
+        self._waiting: Counter[Caller] = Counter()
         self._closed = False
 
     async def sign(self, caller: Caller, request: SignRequest) -> Signed:
@@ -102,7 +116,7 @@ class Idempotency:
         use = Use(scope, request_fingerprint(request), request.deadline, request.request_id, request.replay_seconds)
         try:
             while (flight := self._flights.get(scope)) is not None:
-                signed = await self._join(flight, use)
+                signed = await self._join(flight, use, caller)
                 if signed is not None:
                     return signed
             return await self._lead(use, caller, request)
@@ -116,10 +130,12 @@ class Idempotency:
         digest: bytes,
         deadline: float,
         replay_seconds: float | None = None,
-    ) -> None:
+    ) -> Callable[[bool], Awaitable[None]]:
         """Mark a caller's key as that of the batch with ``digest``, which may come any number of times.
 
         The items of the batch are signed with keys of their own. ``deadline`` is on :func:`anyio.current_time`'s clock.
+        Returns what must be told, at the end of the batch, whether any of it was signed. If nothing was, by this batch
+        and by others like it that were under way in this process meanwhile, the key is free again.
 
         Raises:
             MalformedRequest: the key is out of form.
@@ -129,17 +145,36 @@ class Idempotency:
             DeadlineExceeded: the deadline passed.
         """
         use = Use(scope_of(caller, idempotency_key), batch_fingerprint(digest), deadline, "", replay_seconds)
+        reservation = self._reservations.setdefault(use.scope, _Reservation())
+        reservation.users += 1
         try:
             self._check_open()
             if (flight := self._flights.get(use.scope)) is not None:
                 use.check(flight.use.fingerprint)
             seconds = use.kept(self._config.replay_seconds) + use.left() + self._overtime
-            _, claim = await self._stores.claim(use, secrets.token_hex(16), seconds)
-            if not claim.mine:
+            owner = secrets.token_hex(16)
+            store, claim = await self._stores.claim(use, owner, seconds)
+            if claim.mine:
+                reservation.release = lambda: self._stores.release(store, use, owner)
+            else:
                 use.check_claim(claim)
         except BaseException:
+            self._leave(use.scope, reservation)
             self._metrics.idempotency.labels(use.result).inc()
             raise
+
+        async def end(signed: bool) -> None:  # noqa: FBT001 - its one argument
+            reservation.signed |= signed
+            self._leave(use.scope, reservation)
+            if not reservation.users and not reservation.signed and reservation.release is not None:
+                await reservation.release()
+
+        return end
+
+    def _leave(self, scope: str, reservation: _Reservation) -> None:
+        reservation.users -= 1
+        if not reservation.users:
+            self._reservations.pop(scope, None)
 
     async def close(self, seconds: float) -> None:
         """Refuse further keys, and wait up to ``seconds`` for what is under way, answers on their way to the store."""
@@ -149,7 +184,7 @@ class Idempotency:
                 await flight.done.wait()
             await self._stores.settled()
 
-    async def _join(self, flight: _Flight, use: Use) -> Signed | None:
+    async def _join(self, flight: _Flight, use: Use, caller: Caller) -> Signed | None:
         """What comes of a flight; None where its request ended for a reason of its own, and another one must sign."""
         use.check(flight.use.fingerprint)
         if flight.waiting >= _MAX_JOINED:
@@ -157,7 +192,7 @@ class Idempotency:
             raise Overloaded(f"{_MAX_JOINED} requests wait already for the answer to this idempotency key")
         flight.waiting += 1
         try:
-            with self._a_place(use), anyio.move_on_after(use.left()):
+            with self._a_place(use, caller), anyio.move_on_after(use.left()):
                 await flight.done.wait()
         finally:
             flight.waiting -= 1
@@ -189,7 +224,7 @@ class Idempotency:
 
     async def _answer(self, use: Use, caller: Caller, request: SignRequest) -> Signed:
         owner = secrets.token_hex(16)
-        store, claim = await self._take(use, owner)
+        store, claim = await self._take(use, owner, caller)
         if claim.answer is not None:
             return self._replayed(use, request, claim.answer)
         try:
@@ -200,7 +235,7 @@ class Idempotency:
         await self._stores.keep(store, use, owner, encode_answer(signed))
         return signed
 
-    async def _take(self, use: Use, owner: str) -> tuple[IdempotencyStore, Claim]:
+    async def _take(self, use: Use, owner: str, caller: Caller) -> tuple[IdempotencyStore, Claim]:
         """The key, or its answer; waits while another replica holds it."""
         pause = _SHORTEST_PAUSE
         while True:
@@ -210,7 +245,7 @@ class Idempotency:
             use.check_claim(claim)
             if claim.answer is not None:
                 return store, claim
-            with self._a_place(use):
+            with self._a_place(use, caller):
                 await anyio.sleep(min(use.left(), pause * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter, no secret
             self._check_open()
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -240,15 +275,17 @@ class Idempotency:
         return signed
 
     @contextmanager
-    def _a_place(self, use: Use) -> Iterator[None]:
-        if self._waiting >= _MAX_WAITING:
+    def _a_place(self, use: Use, caller: Caller) -> Iterator[None]:
+        if self._waiting.total() >= _MAX_WAITING or self._waiting[caller] >= _MAX_WAITING_OF_ONE:
             use.result = "overloaded"
-            raise Overloaded(f"{_MAX_WAITING} requests wait already for answers to idempotency keys")
-        self._waiting += 1
+            raise Overloaded(f"{self._waiting.total()} requests wait already for answers to idempotency keys")
+        self._waiting[caller] += 1
         try:
             yield
         finally:
-            self._waiting -= 1
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
 
     def _check_open(self) -> None:
         if self._closed:

@@ -71,9 +71,14 @@ def shown(name: object) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}…"
 
 
+_SUITE = re.compile(r"FROST[-(][A-Za-z0-9, ()-]{1,48}\Z")
+_LIKE_A_SECRET = re.compile(r"[0-9A-Fa-f]{12}")
+
+
 def suite_shown(name: object) -> str:
     """The name of another ciphersuite; not what else may stand there by mistake, such as a share."""
-    return shown(name) if isinstance(name, str) and name.startswith("FROST") else "what it says"
+    is_one = isinstance(name, str) and _SUITE.match(name) and not _LIKE_A_SECRET.search(name)
+    return shown(name) if is_one else "what it says"
 
 
 def members(value: object, field: str, required: set[str], optional: set[str] | frozenset[str] = frozenset()) -> Any:

@@ -86,7 +86,7 @@ async def serve(
             await (await stack.enter_async_context(shell.internal)).listen(internal)
             addresses["metrics_address"] = spell(internal)
         sock = stack.enter_context(bind(config.bind, "bind"))
-        await (await stack.enter_async_context(shell.main)).listen(sock, tls)
+        await (await stack.enter_async_context(shell.main)).listen(sock, tls, config.clients.names)
         if not config.clients.names:
             log.warning("any certificate of the authority may call this signer; set clients.names", ca=config.tls.ca)
         log.info(

@@ -219,7 +219,7 @@ TARGETS: Final = [
     Target(
         "allowed signer URL",
         _url_seeds,
-        lambda data: ALLOWED.host(text_of(data), 3),
+        lambda data: (ALLOWED.host(text_of(data), 3) or (None,))[0],
         (),
         _allowed_read,
         mutate=damage_bytes,

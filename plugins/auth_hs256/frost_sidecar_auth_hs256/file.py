@@ -30,6 +30,10 @@ class Stamp:
         """The stamp in what ``stat`` said."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
+    def same_file(self, other: Stamp) -> bool:
+        """Whether both are of one file, written to in place where they differ, and not of two that were exchanged."""
+        return (self.device, self.inode) == (other.device, other.inode)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -39,6 +43,8 @@ class Reading:
     stamp: Stamp
     forgiven: tuple[str, ...]
     """What is wrong with it but for the development switch, a sentence each, for the log."""
+    steady: bool
+    """Whether the file stayed as its stamp says while it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class SecretFile:
                 if not stat.S_ISREG(status.st_mode):
                     raise self._error(f"{self.path} is not a regular file")
                 data = file.read(_MAX_BYTES + 1)
+                steady = Stamp.of(os.fstat(file.fileno())) == Stamp.of(status)
         except OSError as error:
             raise self._unreadable(error) from None
         if len(data) > _MAX_BYTES:
@@ -99,7 +106,7 @@ class SecretFile:
         secret, forgiven = parse_secret(data.decode("ascii"), self._place, dev=self._dev)
         if open_to_all:
             forgiven = (*forgiven, "the secret's file can be read by every user: accepted under the development switch")
-        return Reading(secret, Stamp.of(status), forgiven)
+        return Reading(secret, Stamp.of(status), forgiven, steady)
 
     def _error(self, message: str) -> ConfigError:
         return ConfigError(message, path=self._place)

@@ -1,11 +1,15 @@
-"""The secrets that count now: the newest, and for a while the one before."""
+"""The secrets that count now: the newest, and each one before it for a while."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from frost_sidecar_auth_hs256.secret import Secret
+
+MAX_PREVIOUS: Final = 4
+"""Most secrets before the newest that are accepted; of more, the oldest goes first."""
 
 
 class Keyring:
@@ -15,8 +19,8 @@ class Keyring:
         """``clock``: seconds that never go back."""
         self._clock = clock
         self._newest = secret
-        self._previous: Secret | None = None
-        self._until = 0.0
+        self._previous: list[tuple[Secret, float]] = []
+        """Each with its end on the clock, the last one replaced first."""
 
     async def refresh(self) -> None:
         """Bring the keyring up to date, where it has something to follow. Called before each use; raises nothing."""
@@ -27,11 +31,18 @@ class Keyring:
         return self._newest
 
     def accepted(self) -> tuple[Secret, ...]:
-        """The secrets to check with: the newest, then the one before while it still counts."""
-        if self._previous is not None and self._clock() >= self._until:
-            self._previous = None
-        return (self._newest,) if self._previous is None else (self._newest, self._previous)
+        """The secrets to check with: the newest, then those before that still count, the last one replaced first."""
+        if self._previous:
+            now = self._clock()
+            self._previous = [each for each in self._previous if now < each[1]]
+        return (self._newest, *(secret for secret, _ in self._previous))
 
     def replace(self, secret: Secret, *, until: float) -> None:
-        """Make ``secret`` the newest; the present one is accepted before ``until`` on the clock, older ones no more."""
-        self._newest, self._previous, self._until = secret, self._newest, until
+        """Make ``secret`` the newest; the present one is accepted before ``until`` on the clock.
+
+        Those before it keep their own ends, as many as ``MAX_PREVIOUS`` allows.
+        """
+        # A secret that comes back does not take up a place beside itself.
+        others = [each for each in self._previous if not each[0].matches(secret)]
+        self._previous = [(self._newest, until), *others][:MAX_PREVIOUS]
+        self._newest = secret

@@ -159,7 +159,10 @@ def test_no_signature_fails_while_the_secret_is_changed_signers_first() -> None:
         with load.running():
             load.go_on()
             for name in SIGNERS:
-                running.put(name, new)
+                if name == "signer-2":
+                    running.file(name).write_text(new)  # in place
+                else:
+                    running.put(name, new)
                 wait_for(lambda name=name: CHANGED in running.events(name))  # type: ignore[misc]
             assert CHANGED not in running.events("sidecar")
             load.go_on()

@@ -141,14 +141,59 @@ async def test_the_newest_signs_and_the_one_before_is_accepted_for_a_while(
     assert await process.accepts(NEW)
 
 
-async def test_only_one_before_the_newest_is_accepted(path: Path) -> None:
+async def test_each_secret_before_the_newest_has_its_own_end(path: Path) -> None:
     process = Process(path)
-    for key in (NEW, NEWER):
+    put(path, NEW)
+    process.wait()
+    assert await process.signs_with(NEW)
+    process.wait(60)
+    process.clocks.stopped_at = time.time() - process.clocks.moved  # the next change is 60 s later for the file, too
+    put(path, NEWER)
+    process.wait()
+    for key in (NEWER, NEW, OLD):
+        assert await process.accepts(key)
+    process.wait(57)
+    assert await process.accepts(OLD)
+    process.wait(2)
+    assert not await process.accepts(OLD)
+    assert await process.accepts(NEW)
+    process.wait(58)
+    assert await process.accepts(NEW)
+    process.wait(3)
+    assert not await process.accepts(NEW)
+    assert await process.accepts(NEWER)
+
+
+def test_a_secret_ends_on_the_second() -> None:
+    now = 0.0
+    keyring = Keyring(Secret(OLD), clock=lambda: now)
+    keyring.replace(Secret(NEW), until=5.0)
+    now = 4.9
+    assert [each.reveal() for each in keyring.accepted()] == [NEW, OLD]
+    now = 5.0
+    assert [each.reveal() for each in keyring.accepted()] == [NEW]
+
+
+async def test_four_before_the_newest_are_accepted_and_the_oldest_goes_first(path: Path) -> None:
+    process = Process(path)
+    keys = [OLD, *(secrets.token_bytes(32) for _ in range(6))]
+    for number, key in enumerate(keys):
         put(path, key)
         process.wait()
+        assert await process.signs_with(key)
+        assert [await process.accepts(each) for each in keys] == [
+            number - 4 <= each <= number for each in range(len(keys))
+        ]
+
+
+async def test_a_secret_that_comes_and_goes_takes_one_place(path: Path) -> None:
+    process = Process(path)
+    for key in (NEW, NEWER, *(OLD, NEWER) * 4):
+        put(path, key)
+        process.wait()
+        assert await process.signs_with(key)
+    for key in (OLD, NEW, NEWER):
         assert await process.accepts(key)
-    assert await process.accepts(NEW)
-    assert not await process.accepts(OLD)
 
 
 async def test_none_before_the_newest_is_accepted_where_that_is_off(path: Path) -> None:
@@ -235,14 +280,6 @@ async def test_the_kubelets_swap_of_a_symbolic_link(tmp_path: Path) -> None:
         process.wait()
         assert await process.signs_with(key)
         assert await process.accepts(before)
-
-
-async def test_a_file_that_is_written_in_place(path: Path) -> None:
-    process = Process(path)
-    path.write_text(b64encode(NEW + NEWER))
-    process.wait()
-    assert await process.signs_with(NEW + NEWER)
-    assert await process.accepts(OLD)
 
 
 # --- how often it looks -----------------------------------------------------------------------------------------------
