@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import gc
 import os
 import signal
@@ -353,9 +352,15 @@ def test_interrupts_at_any_moment_leave_no_threads_and_no_descriptors(short_path
             open_files = _open_files()
             for number in range(60):
                 client = SidecarClient(short_path / "s", timeout=2, attempts=1)
-                with contextlib.suppress(_Interrupted, DeadlineExceeded):
+                try:
                     signal.setitimer(signal.ITIMER_REAL, 0.0002 + number * 0.0001)
                     client.sign(MESSAGE)
+                except (_Interrupted, DeadlineExceeded):
+                    pass
+                except RuntimeError as error:
+                    # Inside threading.Condition the interpreter's own lock fails over the interrupt, and hides it.
+                    if not isinstance(error.__context__, _Interrupted):
+                        raise
                 client.close()
             _until_no_thread_is_left()
             assert _open_files() == open_files
