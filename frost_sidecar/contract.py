@@ -194,9 +194,10 @@ def find_public(keys: KeysAnswer, key: str | None) -> bytes:
     return b64decode(found.group_public_b64)
 
 
-def status_of(error: FrostSidecarError) -> HTTPStatus:
-    """The HTTP status of an error."""
-    return next(STATUSES[base] for base in type(error).__mro__ if base in STATUSES)
+def status_of(error: FrostSidecarError | type[FrostSidecarError]) -> HTTPStatus:
+    """The HTTP status of an error, or of its class."""
+    kind = error if isinstance(error, type) else type(error)
+    return next(STATUSES[base] for base in kind.__mro__ if base in STATUSES)
 
 
 def problem_of(error: FrostSidecarError, request_id: str) -> Problem:

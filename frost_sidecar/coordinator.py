@@ -21,7 +21,7 @@ from typing import Any
 import anyio
 
 from frost_sidecar.access import IN_PROCESS, Door
-from frost_sidecar.arguments import Call, Message, check_call, check_choice, check_items, check_message
+from frost_sidecar.arguments import Message, check_call, check_choice, check_items, check_message
 from frost_sidecar.audit import Audit
 from frost_sidecar.batch import Batches
 from frost_sidecar.commitments import Commitments
@@ -191,7 +191,7 @@ class Coordinator:
             SignRequest(
                 message=check_message(message),
                 request_id=call.request_id,
-                deadline=self._deadline(started, call),
+                deadline=self._parts.deadline(started, call),
                 key=choice.key,
                 participants=choice.participants,
                 signer_urls=choice.signer_urls,
@@ -221,7 +221,7 @@ class Coordinator:
         """
         started = anyio.current_time()
         call = check_call(timeout, idempotency_key, request_id, traceparent)
-        return await self._parts.batches.sign(IN_PROCESS, check_items(items), call, self._deadline(started, call))
+        return await self._parts.batches.sign(IN_PROCESS, check_items(items), call, self._parts.deadline(started, call))
 
     async def group_public(self, key: str | None = None) -> bytes:
         """The group's Ed25519 public key, 32 bytes; raises :class:`UnknownKey`."""
@@ -258,10 +258,6 @@ class Coordinator:
             raise ConfigError(
                 f'say which certificates may call, as in ["DNS:mint.example"]{why}', path="server.client_names"
             )
-
-    def _deadline(self, started: float, call: Call) -> float:
-        budget = self._parts.budget_seconds
-        return started + min(budget, call.timeout or budget)
 
 
 async def _enter(stack: AsyncExitStack, name: str, product: Component) -> None:

@@ -155,7 +155,7 @@ def _refused(refusals: Sequence[type[FrostSidecarError]]) -> dict[str, Any]:
     """The answers for errors, by status; each says which types it may have."""
     by_status: dict[HTTPStatus, list[str]] = {}
     for kind in refusals:
-        by_status.setdefault(_status(kind), []).append(kind.slug)
+        by_status.setdefault(contract.status_of(kind), []).append(kind.slug)
     return {
         str(status.value): {
             "description": f"{status.phrase}: {', '.join(slugs)}",
@@ -177,10 +177,6 @@ def _refused(refusals: Sequence[type[FrostSidecarError]]) -> dict[str, Any]:
 
 def _types(slugs: Sequence[str]) -> list[str]:
     return [TYPE_BASE + slug for slug in slugs]
-
-
-def _status(kind: type[FrostSidecarError]) -> HTTPStatus:
-    return next(contract.STATUSES[base] for base in kind.__mro__ if base in contract.STATUSES)
 
 
 def _header(name: str, description: str, pattern: str) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class Parts:
     jwks: Mapping[str, object]
     budget_seconds: float
 
+    def deadline(self, started: float, call: Call) -> float:
+        """When the answer must be there: as the caller asks, and never later than configured."""
+        return started + min(self.budget_seconds, call.timeout or self.budget_seconds)
+
 
 class Routes:
     """The sidecar's endpoints."""
@@ -91,7 +95,7 @@ class Routes:
             SignRequest(
                 message=item.message,
                 request_id=exchange.request_id,
-                deadline=self._deadline(started, call),
+                deadline=self._parts.deadline(started, call),
                 key=item.key,
                 participants=item.participants,
                 signer_urls=item.signer_urls,
@@ -115,7 +119,7 @@ class Routes:
                 items.append(_item(body))
             except MalformedRequest as error:
                 raise MalformedRequest(f"item {index}: {error}") from None
-        outcomes = await self._parts.batches.sign(caller, items, call, self._deadline(started, call))
+        outcomes = await self._parts.batches.sign(caller, items, call, self._parts.deadline(started, call))
         answers: list[SignedItem | Problem] = [
             SignedItem(**msgspec.structs.asdict(_answer(outcome)), replayed=outcome.replayed)
             if isinstance(outcome, Signed)
@@ -162,10 +166,6 @@ class Routes:
             return await handler(exchange)
 
         return checked
-
-    def _deadline(self, started: float, call: Call) -> float:
-        """When the answer must be there: as the caller asks, and never later than configured."""
-        return started + min(self._parts.budget_seconds, call.timeout or self._parts.budget_seconds)
 
 
 def _json(

@@ -52,7 +52,7 @@ def test_every_error_stands_where_its_status_says() -> None:
             said |= dict.fromkeys(more["properties"]["type"]["enum"], status)
     for kind in _kinds(errors.FrostSidecarError):
         status = said.pop(TYPE_BASE + kind.slug, None)
-        assert status in {None, str(status_of(kind.__new__(kind)).value)}
+        assert status in {None, str(status_of(kind).value)}
     assert said == {}
 
 
