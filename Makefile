@@ -1,5 +1,5 @@
 # make demo    the main job on a real local cluster; ends by itself
-# make test    all tests
+# make test    all tests, two files at a time: much of it is waiting for processes
 # make check   format, lint, types, Rust lints
 # Each makes .venv itself when something that it installs has changed. Needed: Python 3.11 or newer, make, cargo.
 
@@ -18,7 +18,7 @@ demo: $(SETUP)
 	@$(BIN)/frost-sidecar demo
 
 test: $(SETUP) $(ORIGINAL_BUILT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from frost_sidecar.contract import PROGRAM_HEADER, PROGRAM_VALUE
 from frost_sidecar.encoding import b64decode, b64encode
 from frost_sidecar.problem import CONTENT_TYPE, TYPE_BASE
 from frost_sidecar.testing.processes import ProcessCluster
@@ -139,7 +140,8 @@ async def load(cluster: ProcessCluster, result: Result, progress: Progress) -> N
     connector = aiohttp.UnixConnector(path=str(cluster.socket), limit=result.in_flight)
     timeout = aiohttp.ClientTimeout(total=None)
     started = time.perf_counter()
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
+    headers = {PROGRAM_HEADER: PROGRAM_VALUE}
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as http:
 
         async def worker() -> None:
             for number in numbers:

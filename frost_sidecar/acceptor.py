@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
-from frost_sidecar.channel import names_of
+from frost_sidecar.channel import names_of, refusal
+from frost_sidecar.errors import Denied, Refusal
+from frost_sidecar.identity import ServerIdentity
 from frost_sidecar.logs import get_logger
 
 log = get_logger("frost_sidecar.acceptor")
@@ -23,9 +25,13 @@ _HANDSHAKE_SECONDS: Final = 10.0
 _PAUSE_SECONDS: Final = 0.2
 """Before the next try, where the process has no file descriptor or memory left."""
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_QUIET_SECONDS: Final = 10.0
+"""After a refused handshake was logged: how long further ones of its reason are only counted."""
 _STRANGERS: Final = 8
 """Clients whose certificate has none of the names that may call get one place in this many, to be told so."""
 
+Refused = Callable[[Refusal], None]
+"""Is told why a handshake was refused."""
 Connect = Callable[[Callable[[], None]], asyncio.BaseProtocol]
 """Makes the protocol of a connection; it calls its argument when the connection is lost."""
 
@@ -38,17 +44,24 @@ class Acceptor:
         sock: socket.socket,
         connect: Connect,
         limit: int,
-        tls: ssl.SSLContext | None = None,
+        identity: ServerIdentity | None = None,
         known: frozenset[str] = frozenset(),
+        refused: Refused = lambda _: None,
     ) -> None:
-        """``known``: names of which a client's certificate must carry one to count as known; empty: all are."""
+        """Serve TLS with ``identity`` as it is at each connection's begin; plain text without.
+
+        ``known``: names of which a client's certificate must carry one to count as known; empty: all are. ``refused``
+        is told of every handshake that was refused.
+        """
         sock.listen(_BACKLOG)
         sock.setblocking(False)
         self._sock = sock
         self._connect = connect
         self._limit = limit
-        self._tls = tls
+        self._identity = identity
         self._known = known
+        self._refused = refused
+        self._said: dict[Refusal, float] = {}
         self._open = 0
         self._strangers = 0
         self._full = False
@@ -81,20 +94,41 @@ class Acceptor:
 
     async def _begin(self, peer: socket.socket) -> None:
         place = _Place(self)
-        seconds = _HANDSHAKE_SECONDS if self._tls else None
+        tls = self._identity.context if self._identity else None
+        seconds = _HANDSHAKE_SECONDS if tls else None
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: self._connect(place.leave), peer, ssl=self._tls, ssl_handshake_timeout=seconds
+                lambda: self._connect(place.leave), peer, ssl=tls, ssl_handshake_timeout=seconds
             )
-        except (OSError, asyncio.CancelledError):  # a failed handshake, or the end: nobody is there to be told
+        except (OSError, asyncio.CancelledError) as error:  # a failed handshake, or the end: the peer cannot be told
             place.leave()
             peer.close()
+            self._say_refused(refusal(error), error)
             return
-        if self._known and self._tls and not self._known & set(names_of(transport.get_extra_info("ssl_object"))):
+        if tls and not self._is_known(transport.get_extra_info("ssl_object")):
             place.is_strangers()
             if self._strangers > max(1, self._limit // _STRANGERS):
                 log.warning("connection refused", reason="too many clients that may not call", limit=self._limit)
                 transport.abort()
+
+    def _is_known(self, tls: object) -> bool:
+        """Whether the client may call, as far as its certificate says; each of its requests is asked again."""
+        try:
+            names = names_of(tls)
+        except Denied:
+            return False
+        return not self._known or bool(self._known & set(names))
+
+    def _say_refused(self, reason: Refusal | None, error: BaseException) -> None:
+        """Count a refused handshake; into the log comes one in a while of each reason: anybody can cause them."""
+        if reason is None:
+            return
+        self._refused(reason)
+        now = time.monotonic()
+        if now >= self._said.get(reason, 0.0):
+            self._said[reason] = now + _QUIET_SECONDS
+            why = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
+            log.warning("handshake refused", reason=reason, why=why, quiet_seconds=_QUIET_SECONDS)
 
     def _say_full(self) -> None:
         """Say so once, until there is room again."""

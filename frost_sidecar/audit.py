@@ -19,7 +19,7 @@ import anyio
 from frost_sidecar.config import AuditConfig
 from frost_sidecar.containment import contained
 from frost_sidecar.contract import SinkReadiness
-from frost_sidecar.errors import AuditUnavailable, Denied, FrostSidecarError
+from frost_sidecar.errors import AuditUnavailable, Denied, FrostSidecarError, Refusal
 from frost_sidecar.hookspecs import AuditSink
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
@@ -49,7 +49,7 @@ class Entry:
         self.participants: Quorum = ()
         self.signature: bytes | None = None
 
-    def record(self, outcome: Outcome, reason: str | None = None) -> AuditRecord:
+    def record(self, outcome: Outcome, reason: str | None = None, refusal: Refusal | None = None) -> AuditRecord:
         """The record as it stands."""
         signed = outcome == "signed" and self.signature is not None
         return AuditRecord(
@@ -64,6 +64,8 @@ class Entry:
             signature_sha256=hashlib.sha256(self.signature).hexdigest() if signed and self.signature else None,
             reason=None if reason is None else reason[:_LONGEST_REASON],
             traceparent=self.request.traceparent,
+            caller_name=self.caller.name,
+            refusal=refusal,
         )
 
 
@@ -114,7 +116,8 @@ class Audit:
             yield entry
         except BaseException as error:
             outcome: Outcome = "denied" if isinstance(error, Denied) else "failed"
-            record = entry.record(outcome, str(error) if isinstance(error, Exception) else "cancelled")
+            refusal = error.reason if isinstance(error, Denied) else None
+            record = entry.record(outcome, str(error) if isinstance(error, Exception) else "cancelled", refusal)
             await self._write(record, required=False)
             raise
         try:

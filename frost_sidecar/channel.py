@@ -6,15 +6,19 @@ import re
 import socket
 import ssl
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 
 from frost_sidecar.addressing import parse_address
-from frost_sidecar.errors import ConfigError
-from frost_sidecar.model import TlsFiles
+from frost_sidecar.errors import ConfigError, Denied, Refusal
+from frost_sidecar.identity import Peer, PeerContext
 
 _BACKLOG = 1024
+_NO_CERTIFICATE: Final = "PEER_DID_NOT_RETURN_A_CERTIFICATE"
+_VERIFY_CODES: Final[Mapping[int, Refusal]] = {10: "certificate-expired", 23: "certificate-revoked"}
+"""``X509_V_ERR_CERT_HAS_EXPIRED`` and ``X509_V_ERR_CERT_REVOKED`` of OpenSSL; all others speak of trust."""
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)\Z", re.IGNORECASE | re.ASCII)
 
 
@@ -34,41 +38,47 @@ def spell(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def server_context(files: TlsFiles, section: str = "tls") -> ssl.SSLContext:
-    """TLS 1.3 with a client certificate of the authority required, on every connection anew.
-
-    Raises:
-        ConfigError: a file cannot be read or does not fit the others; names its place in the table ``section``.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.num_tickets = 0
-    try:
-        context.load_cert_chain(files.cert, files.key, password=str)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {files.cert} with {files.key}: {error}", path=f"{section}.cert") from None
-    try:
-        context.load_verify_locations(files.ca)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {files.ca}: {error}", path=f"{section}.ca") from None
-    return context
-
-
 def certificate_names(request: web.Request) -> tuple[str, ...]:
-    """The names in the peer's certificate; none once it is expired, which a kept-alive connection outlives."""
+    """The names in the peer's certificate: see :func:`names_of`."""
     return names_of(request.get_extra_info("ssl_object"))
 
 
 def names_of(tls: Any) -> tuple[str, ...]:
-    """The names in the certificate of the peer of an SSL object; none of one that is expired, and none without it."""
-    try:
-        certificate = tls.getpeercert() if tls else None  # None: the client is gone already
-    except UnicodeDecodeError:  # a name that is no text names nobody
+    """The names in the certificate of the peer of an SSL object, ``DNS:…`` and ``URI:…``; none without a certificate.
+
+    What the handshake proved may have ended since, on a connection that was kept.
+
+    Raises:
+        Denied: the certificate is expired or revoked, or not of the trust domain that its listener asks for.
+    """
+    peer = Peer.of(tls)
+    if peer is None:
         return ()
-    if not certificate or ssl.cert_time_to_seconds(certificate["notAfter"]) <= time.time():
-        return ()
-    return tuple(f"{kind}:{name}" for kind, name in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI"})
+    if peer.expires <= time.time():
+        raise Denied("the client certificate has expired", reason="certificate-expired")
+    context = getattr(tls, "context", None)
+    if isinstance(context, PeerContext) and context.identity is not None:
+        context.identity.check(peer)
+    return peer.names
+
+
+def is_outdated(request: web.Request) -> bool:
+    """Whether the request came over a connection that was begun before its listener's TLS files last changed."""
+    context = request.get_extra_info("sslcontext")
+    return isinstance(context, PeerContext) and context.identity is not None and context is not context.identity.context
+
+
+def refusal(error: BaseException) -> Refusal | None:
+    """Why a handshake failed on the server's side; None where nobody was refused: the client went away.
+
+    asyncio and uvloop raise alike: OpenSSL's own error, with a ``verify_code`` where a certificate was not accepted,
+    :class:`ConnectionAbortedError` where the time was over, :class:`ConnectionResetError` for a client that hung up.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _VERIFY_CODES.get(error.verify_code, "certificate-untrusted")
+    if isinstance(error, ssl.SSLError):
+        return "certificate-missing" if error.reason == _NO_CERTIFICATE else "handshake"
+    return "handshake" if isinstance(error, ConnectionAbortedError | TimeoutError | UnicodeDecodeError) else None
 
 
 def bearer(request: web.Request) -> str | None:

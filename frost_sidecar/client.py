@@ -33,6 +33,8 @@ from frost_sidecar.contract import (
     IDEMPOTENCY_HEADER,
     JWKS_PATH,
     KEYS_PATH,
+    PROGRAM_HEADER,
+    PROGRAM_VALUE,
     READY_PATH,
     REPLAY_SECONDS_HEADER,
     SIGN_PATH,
@@ -202,6 +204,7 @@ class AsyncSidecarClient:
     async def _post(self, path: str, call: Call, body: bytes, most_bytes: int, read: Callable[[Reply], T]) -> T:
         headers = {
             "Content-Type": "application/json",
+            PROGRAM_HEADER: PROGRAM_VALUE,
             "X-Request-ID": call.request_id,
         }
         if call.idempotency_key is not None:

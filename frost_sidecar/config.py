@@ -1,17 +1,8 @@
-"""Configuration: one TOML file and the documented environment, typed, with unknown keys refused by their path.
-
-The environment wins over the file, and a variable ending in ``_FILE`` wins over its plain form. Relative paths in the
-file count from the file's folder, those in the environment from the working directory.
-"""
+"""Configuration of a coordinator, beyond what every process configures (:mod:`frost_sidecar.process`)."""
 
 from __future__ import annotations
 
-import os
-import re
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,126 +10,14 @@ from msgspec import Meta, Struct
 from frost_sidecar.addressing import AllowedUrls, parse_address, parse_url
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.model import MAX_MESSAGE_BYTES, KeyName, Signer, TlsFiles
+from frost_sidecar.process import CertificateName, Count, Name, ProcessConfig, Seconds, TlsConfig
+from frost_sidecar.rules import JwsRules
 
-T = TypeVar("T", bound="ProcessConfig")
-
-DEFAULT_STATE = "./frost_state"
-"""Counts from the working directory, as all that the file does not say."""
 DEFAULT_BIND = "0.0.0.0:7100"
 MAX_BATCH = 1024
 """Most messages in one batch, whatever is configured."""
 
 Identifier = Annotated[int, Meta(ge=1, le=65535)]
-Seconds = Annotated[float, Meta(gt=0, le=86400)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000)]
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
-CertificateName = Annotated[str, Meta(max_length=512, pattern=r"^(DNS|URI):[!-+\--~]+\Z")]
-"""A subject alternative name with its kind in front; printable ASCII without blank and comma."""
-
-ENVIRONMENT: Mapping[str, str] = {
-    "FROST_STATE": "state",
-    "FROST_SIDECAR_DEV": "dev",
-    "FROST_SIDECAR_SOCKET": "server.socket",
-    "BIND": "server.bind",
-    "TLS_CERT_PEM": "tls.cert",
-    "TLS_KEY_PEM": "tls.key",
-    "TLS_SERVER_CA": "tls.ca",
-    "JWT_HS256_B64_FILE": "plugins.auth_hs256.secret_file",
-    "JWT_HS256_B64": "plugins.auth_hs256.secret_b64",
-    "RUST_LOG": "log.level",
-    "LOG_LEVEL": "log.level",
-}
-"""Environment variable → place in the TOML file. A later row wins; ``plugins.X`` counts only where X is configured."""
-
-_ONE_OF = {"secret_file": "secret_b64", "secret_b64": "secret_file"}
-"""Settings that a variable replaces although they have another name."""
-_PATHS = set(ENVIRONMENT) - {"FROST_SIDECAR_DEV", "BIND", "JWT_HS256_B64", "RUST_LOG", "LOG_LEVEL"}
-_RUST_LEVELS = {"off", "error", "warn", "info", "debug", "trace"}
-_SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
-
-
-class TlsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The process's own certificate chain and key, and the authority that its peers' certificates need. PEM files."""
-
-    cert: str = "/tls/tls.crt"
-    key: str = "/tls/tls.key"
-    ca: str = "/tls/ca.crt"
-
-
-class LogConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Log level of the command line's processes."""
-
-    level: str = "info"
-
-
-class ProcessConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What coordinator and signer configure alike."""
-
-    state: str = DEFAULT_STATE
-    """Folder of group.json or of the key shares."""
-    dev: bool = False
-    """Allow development fallbacks. Never in production; every fallback says so loudly."""
-    tls: TlsConfig = TlsConfig()
-    log: LogConfig = LogConfig()
-    plugins: dict[str, dict[str, Any]] = {}
-    """The plugins to load, by name, each with its own settings."""
-    base: str = "."
-    """Folder from which relative paths count; set by :meth:`load`, refused in the file."""
-
-    @classmethod
-    def load(cls: type[T], path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None) -> T:
-        """Read the TOML file ``path`` (none: defaults and environment alone) and merge ``environ`` (``os.environ``).
-
-        Raises:
-            ConfigError: the file cannot be read, or a key or value is wrong; with its path.
-        """
-        values: dict[str, Any] = {}
-        base = Path.cwd()
-        if path is not None:
-            base = Path(path).resolve().parent
-            try:
-                values = tomllib.loads(Path(path).read_text("utf-8"))
-            except OSError as error:
-                raise ConfigError(f"cannot read the configuration file: {error.strerror}", path=str(path)) from None
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"not a TOML file: {str(error)[:200]}", path=str(path)) from None
-            if "base" in values:
-                raise ConfigError("unknown key", path="base")
-        values.setdefault("state", str(Path.cwd() / DEFAULT_STATE))
-        _merge_environment(values, os.environ if environ is None else environ, cls.__struct_fields__)
-        return cls.build({**values, "base": str(base)})
-
-    @classmethod
-    def build(cls: type[T], values: Mapping[str, Any]) -> T:
-        """The configuration from a mapping in the shape of the TOML file; no environment, no file.
-
-        Raises:
-            ConfigError: a key or value is wrong; with its path.
-        """
-        config = convert(values, cls)
-        config.check()
-        return config
-
-    def check(self) -> None:
-        """Check what types cannot say; raises :class:`ConfigError`."""
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """All fields, but of the plugins their names alone: settings may hold secrets."""
-        shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        return list({**shown, "plugins": list(self.plugins)}.items())
-
-    def __repr__(self) -> str:
-        """As :meth:`__rich_repr__`."""
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-    def path(self, value: str) -> Path:
-        """A configured path, absolute."""
-        return Path(self.base, value)
-
-    @property
-    def tls_files(self) -> TlsFiles:
-        """The three TLS files, absolute."""
-        return TlsFiles(self.path(self.tls.cert), self.path(self.tls.key), self.path(self.tls.ca))
 
 
 class SignerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -212,6 +91,56 @@ class ServerConfig(Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError("the socket must not be open to every user; end it with 0", path="server.socket_mode")
 
 
+class UnixCaller(Struct, frozen=True, forbid_unknown_fields=True):
+    """A process on the Unix socket: all that is given must be so. Empty: whoever may open the socket."""
+
+    uid: Annotated[int, Meta(ge=0, lt=2**32)] | None = None
+    """Its effective user when it connected."""
+    gid: Annotated[int, Meta(ge=0, lt=2**32)] | None = None
+    """One of its groups when it connected, effective or supplementary."""
+    executable: Annotated[str, Meta(min_length=2, max_length=4096, pattern=r"^/[^\x00]*\Z")] | None = None
+    """The program's file; the process must run this very file, not one of the same name."""
+
+
+class TcpCaller(Struct, frozen=True, forbid_unknown_fields=True):
+    """A client on TCP: all that is given must be so. Empty: whoever has a certificate and a token that count."""
+
+    certificate: CertificateName | None = None
+    """A name in its certificate."""
+    subject: Name | None = None
+    """Its token's subject."""
+    issuer: Name | None = None
+    """Its token's ``iss``."""
+
+
+class CallerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """One who may ask for signatures, by what the channel proves: any of the kinds that are given."""
+
+    in_process: bool = False
+    """The program that embeds the coordinator."""
+    unix: UnixCaller | None = None
+    tcp: TcpCaller | None = None
+
+
+class GrantConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one caller may have signed with one key. Without a grant, nothing."""
+
+    caller: Name
+    """A name in ``[callers]``."""
+    key: KeyName | None = None
+    """Default: the default key."""
+    policy: Name | None = None
+    """A name in ``[policies]``: messages must be JWS signing input that keeps those rules."""
+    opaque: bool = False
+    """Any bytes may be signed, and so any token, too; instead of ``policy``."""
+    per_second: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    """Signatures per second, on average. None: no such limit."""
+    burst: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """Signatures at once, after a pause; with ``per_second``."""
+    max_in_flight: Count | None = None
+    """Requests under way at once. None: no such limit beyond the coordinator's."""
+
+
 class SigningConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Budgets of a sign request."""
 
@@ -250,6 +179,8 @@ class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class TokenConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Claims of the tokens sent to signers."""
 
+    plugin: Name | None = None
+    """The plugin that issues them; needed where several could. The others then only check tokens."""
     issuer: Name = "frost-coord"
     subject: Name = "frost-coordinator"
     lifetime_seconds: Annotated[int, Meta(ge=1, le=60)] = 30
@@ -278,6 +209,12 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     keys: dict[KeyName, KeyConfig] = msgspec.field(default_factory=lambda: {"default": KeyConfig()})
     default_key: KeyName | None = None
     """The key of requests that name none; needed where there are several keys."""
+    callers: Annotated[dict[Name, CallerConfig], Meta(max_length=1024)] = msgspec.field(default_factory=dict)
+    """Who may ask, by names of your own; the first that fits a request counts."""
+    grants: Annotated[tuple[GrantConfig, ...], Meta(max_length=4096)] = ()
+    """Which caller may use which key, for what, and how much. None: nobody may have anything signed."""
+    policies: Annotated[dict[Name, JwsRules], Meta(max_length=256)] = msgspec.field(default_factory=dict)
+    """Rules for what is signed, by names of your own."""
     server: ServerConfig = ServerConfig()
     signing: SigningConfig = SigningConfig()
     audit: AuditConfig = AuditConfig()
@@ -305,6 +242,36 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ConfigError("with several keys, say which one is the default", path="default_key")
         if self.default_key is not None and self.default_key not in self.keys:
             raise ConfigError(f"{self.default_key!r} is not one of keys", path="default_key")
+        if self.token.plugin is not None and self.token.plugin not in self.plugins:
+            raise ConfigError(f"{self.token.plugin!r} is no configured plugin", path="token.plugin")
+        self._check_grants()
+
+    def _check_grants(self) -> None:
+        for name, caller in self.callers.items():
+            if not (caller.in_process or caller.unix or caller.tcp):
+                raise ConfigError("say how it calls: in_process, unix or tcp", path=f"callers.{name}")
+        for name, rules in self.policies.items():
+            rules.validate(f"policies.{name}")
+        seen: set[tuple[str, str]] = set()
+        for index, grant in enumerate(self.grants):
+            where = f"grants[{index}]"
+            key = grant.key or self.main_key
+            if grant.caller not in self.callers:
+                raise ConfigError(f"{grant.caller!r} is not one of callers", path=f"{where}.caller")
+            if key not in self.keys:
+                raise ConfigError(f"{key!r} is not one of keys", path=f"{where}.key")
+            if grant.policy is not None and grant.policy not in self.policies:
+                raise ConfigError(f"{grant.policy!r} is not one of policies", path=f"{where}.policy")
+            if grant.opaque == (grant.policy is not None):
+                raise ConfigError("set either policy, or opaque = true for any bytes", path=where)
+            if (grant.caller, key) in seen:
+                raise ConfigError(f"{grant.caller!r} has a grant for {key!r} already", path=where)
+            seen.add((grant.caller, key))
+
+    @property
+    def issued_by(self) -> str | None:
+        """The plugin that issues the tokens of signer calls, where one is named."""
+        return self.token.plugin
 
     @property
     def allowed_urls(self) -> AllowedUrls:
@@ -313,9 +280,8 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def listener_tls(self) -> TlsFiles:
-        """The three TLS files of the TCP listener, absolute."""
-        tls = self.server.tls or self.tls
-        return TlsFiles(self.path(tls.cert), self.path(tls.key), self.path(tls.ca))
+        """The TLS files of the TCP listener, absolute."""
+        return (self.server.tls or self.tls).files(self.path)
 
     @property
     def main_key(self) -> str:
@@ -339,59 +305,3 @@ def _signer(index: int, config: SignerConfig) -> Signer:
         zone=config.zone,
         server_name=config.server_name or address[0],
     )
-
-
-C = TypeVar("C")
-
-_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`\Z", re.DOTALL)
-_FIELD_MESSAGES = {"contains unknown": "unknown key", "missing required": "is missing"}
-
-
-def convert(values: object, kind: type[C], *, path: str = "") -> C:
-    """``values`` as ``kind``; raises :class:`ConfigError` that names the place below ``path``."""
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        message, _, where = str(error).partition(" - at `")
-        place = path + where.removeprefix("key` in `").removeprefix("$").rstrip("`")
-        if field := _FIELD.match(message):
-            message, place = _FIELD_MESSAGES[field[1]], f"{place}.{field[2]}"
-        raise ConfigError(message, path=place.lstrip(".").replace("[...]", "[…]") or None) from None
-
-
-def _merge_environment(values: dict[str, Any], environ: Mapping[str, str], fields: tuple[str, ...]) -> None:
-    for variable, place in ENVIRONMENT.items():
-        text = environ.get(variable) if place.split(".")[0] in fields else None  # a signer has no socket
-        if text is None or (not text and place != "dev"):
-            continue
-        if variable == "JWT_HS256_B64" and environ.get("JWT_HS256_B64_FILE"):
-            continue
-        value: object = text
-        if variable == "RUST_LOG":
-            # "info,hyper=warn,tower": targets are Rust's affair. Without a level for all it says nothing to us.
-            levels = [part.strip() for part in text.split(",") if part.strip().lower() in _RUST_LEVELS]
-            if not levels:
-                continue
-            value = levels[-1]
-        elif variable in _PATHS:
-            value = str(Path.cwd() / text)
-        elif place == "dev":
-            if text.lower() not in _SWITCH:
-                raise ConfigError("use 1 or 0", path=variable)
-            value = _SWITCH[text.lower()]
-        _put(values, place, value)
-
-
-def _put(values: dict[str, Any], place: str, value: object) -> None:
-    """Set one value; nothing, where it is for a plugin that is not configured."""
-    *sections, key = place.split(".")
-    table = values
-    for depth, section in enumerate(sections, 1):
-        if sections[0] == "plugins" and section not in table:
-            return
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise ConfigError("must be a table", path=".".join(sections[:depth]))
-    if key in _ONE_OF:
-        table.pop(_ONE_OF[key], None)
-    table[key] = value

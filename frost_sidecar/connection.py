@@ -35,6 +35,7 @@ from frost_sidecar.errors import (
     Unauthenticated,
     UnexpectedAnswer,
 )
+from frost_sidecar.identity import client_context
 from frost_sidecar.logs import get_logger
 from frost_sidecar.model import TlsFiles
 
@@ -207,7 +208,8 @@ class Connection:
     def _fault(self, error: Exception) -> FrostSidecarError:
         cause = _cause(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return self._unexpected(f"its certificate is not accepted: {cause.verify_message}")
+            why = getattr(cause, "verify_message", None) or cause.args[-1]  # our own errors have an argument alone
+            return self._unexpected(f"its certificate is not accepted: {why}")
         if isinstance(error, aiohttp.ClientResponseError | ValueError):
             return self._unexpected("what answered does not speak HTTP/1.1")
         broke = self._certificates is not None and not isinstance(error, aiohttp.ClientConnectorError)
@@ -279,10 +281,11 @@ class _Certificates:
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection. Files that cannot be used leave the old one; without one it raises."""
-        stamps = [_stamp(file) for file in (self._files.cert, self._files.key, self._files.ca)]
+        files = (self._files.cert, self._files.key, self._files.ca, self._files.crl)
+        stamps = [_stamp(file) for file in files if file is not None]
         if self._context is None or stamps != self._stamps:
             try:
-                self._context = _client_context(self._files)
+                self._context = client_context(self._files)
             except ConfigError as error:
                 if self._context is None:
                     raise
@@ -291,28 +294,12 @@ class _Certificates:
         return self._context
 
 
-def _client_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.3 with our certificate, for a server of the authority whose certificate has the target's name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.hostname_checks_common_name = False
-    try:
-        context.load_cert_chain(files.cert, files.key, password=str)  # an empty password, not a question
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {files.cert} with {files.key}: {error}", path="tls.cert") from None
-    try:
-        context.load_verify_locations(files.ca)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot use {files.ca}: {error}", path="tls.ca") from None
-    return context
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _stamp(file: Path) -> tuple[int, ...] | None:
     try:
         status = file.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size  # ctime: rights that were mended
 
 
 def target_text(target: object) -> str:

@@ -24,6 +24,10 @@ HEALTH_PATH: Final = "/healthz"
 METRICS_PATH: Final = "/metrics"
 OPENAPI_PATH: Final = "/openapi.json"
 
+PROGRAM_HEADER: Final = "X-Frost-Sidecar"
+PROGRAM_VALUE: Final = "1"
+"""Required on the Unix socket of requests that sign: a program that means to ask adds it; a browser that was led here,
+or a server that fetches what somebody else tells it to, does not."""
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
 REPLAY_SECONDS_HEADER: Final = "Idempotency-Replay-Seconds"
@@ -204,7 +208,7 @@ def problem_of(error: FrostSidecarError, request_id: str) -> Problem:
     """An error as a problem document."""
     status = status_of(error)
     outcome = "denied" if isinstance(error, errors.Denied) else "failed"
-    return Problem(TYPE_BASE + error.slug, status.phrase, status, str(error), request_id, outcome)
+    return Problem(TYPE_BASE + error.slug, status.phrase, status, str(error), request_id, outcome, error.reason)
 
 
 def error_of(problem: Problem, retry_after: float | None = None) -> FrostSidecarError:
@@ -217,9 +221,11 @@ def error_of(problem: Problem, retry_after: float | None = None) -> FrostSidecar
     if kind is None:
         return errors.UnexpectedAnswer(printable(f"{problem.status} {problem.type}: {problem.detail}"))
     detail = printable(problem.detail)
-    if issubclass(kind, errors.Unavailable):
-        return kind(detail) if retry_after is None else kind(detail, retry_after=retry_after)
-    return kind(detail)
+    error = kind(detail)
+    if isinstance(error, errors.Unavailable) and retry_after is not None:
+        error.retry_after = retry_after
+    error.reason = errors.as_refusal(problem.reason)
+    return error
 
 
 def printable(text: str, longest: int = LONGEST_DETAIL) -> str:

@@ -15,12 +15,11 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
 
-from frost_sidecar.access import IN_PROCESS, Door
+from frost_sidecar.access import Door, in_process
 from frost_sidecar.arguments import Message, check_call, check_choice, check_items, check_message
 from frost_sidecar.audit import Audit
 from frost_sidecar.batch import Batches
@@ -30,6 +29,8 @@ from frost_sidecar.containment import cancelled_from_outside
 from frost_sidecar.contract import KeyAnswer, KeysAnswer, Readiness, find_public
 from frost_sidecar.encoding import b64encode
 from frost_sidecar.errors import ConfigError, FrostSidecarError, PluginError
+from frost_sidecar.following import Following
+from frost_sidecar.grants import Grants
 from frost_sidecar.hookspecs import (
     AuditSink,
     Authenticator,
@@ -69,12 +70,14 @@ _STOP_SECONDS = 10.0
 class Coordinator:
     """Signs with a quorum of signers. Made by :meth:`open`; takes any number of concurrent calls in its event loop."""
 
-    def __init__(self, config: Config, parts: Parts) -> None:
+    def __init__(self, config: Config, parts: Parts, following: Following) -> None:
         self.config = config
         self.registry = parts.metrics.registry
         self.addresses: Mapping[str, str] = {}
         """Where :meth:`serve` listens: ``socket``, ``bind``, ``metrics_bind``, those that are configured."""
         self._parts = parts
+        self._following = following
+        self._caller = in_process(config.callers)
 
     @classmethod
     @asynccontextmanager
@@ -98,8 +101,6 @@ class Coordinator:
         """
         nodes = config.signer_nodes
         groups = _groups(config, nodes)
-        loaded = load(config, "coordinator", signers=nodes, given=plugins)
-        authenticators = loaded.all("make_authenticator", Authenticator)
         try:
             metrics = CoordinatorMetrics(registry if registry is not None else new_registry())
         except ValueError:
@@ -108,9 +109,17 @@ class Coordinator:
             ) from None
         async with AsyncExitStack() as stack:
             stack.callback(metrics.close)
+            following = stack.enter_context(
+                Following(
+                    lambda what, result: metrics.reloads.labels(what, result).inc(),
+                    lambda what, expires: metrics.certificate_expiry.labels(what).set(expires),
+                )
+            )
+            loaded = load(config, "coordinator", signers=nodes, given=plugins, follow=following.follow)
+            authenticators = loaded.all("make_authenticator", Authenticator)
             for products in loaded.products.values():
                 for name, product in products:
-                    await _enter(stack, name, product)
+                    await enter(stack, name, product)
             participants = Participants(nodes, config.allowed_urls)
             known = participants.known(groups.values())
             signers = Signers(known, config.signing, metrics)
@@ -119,7 +128,10 @@ class Coordinator:
             selector = next(iter(loaded.all("make_selector", Selector)), ("built-in zone spread", ZoneSpread()))
             sessions = Sessions(signers, Commitments(calls, metrics), calls, selector, config.signing, metrics)
             policies = Policies(loaded.all("make_policy", Policy), config.signing.plugin_seconds)
-            signing = Signing(groups, config.main_key, participants, policies, sessions, audit, config.signing, metrics)
+            grants = Grants(config, {name: thumbprint(group.public) for name, group in groups.items()})
+            signing = Signing(
+                groups, config.main_key, participants, grants, policies, sessions, audit, config.signing, metrics
+            )
             store = next(iter(loaded.all("make_idempotency_store", IdempotencyStore)), None)
             idempotency = Idempotency(
                 signing.sign, store, config.idempotency, metrics, config.audit.write_seconds, signing.verify
@@ -129,7 +141,7 @@ class Coordinator:
             yield cls(
                 config,
                 Parts(
-                    door=Door(config.server, authenticators, config.signing.plugin_seconds, metrics),
+                    door=Door(config.server, config.callers, authenticators, config.signing.plugin_seconds, metrics),
                     idempotency=idempotency,
                     batches=Batches(idempotency, config.server.max_batch, metrics),
                     readiness=ReadinessCheck(
@@ -138,7 +150,7 @@ class Coordinator:
                         signers,
                         calls,
                         audit,
-                        _certificates(config),
+                        following,
                         metrics,
                         by_callers=bool(config.allowed_urls),
                     ),
@@ -148,6 +160,7 @@ class Coordinator:
                     jwks=jwk_set(group.public for group in groups.values()),
                     budget_seconds=config.signing.budget_seconds,
                 ),
+                following,
             )
 
     async def sign(
@@ -187,7 +200,7 @@ class Coordinator:
         choice = check_choice(key, participants, signer_urls)
         call = check_call(timeout, idempotency_key, request_id, traceparent)
         return await self._parts.idempotency.sign(
-            IN_PROCESS,
+            self._caller,
             SignRequest(
                 message=check_message(message),
                 request_id=call.request_id,
@@ -221,7 +234,8 @@ class Coordinator:
         """
         started = anyio.current_time()
         call = check_call(timeout, idempotency_key, request_id, traceparent)
-        return await self._parts.batches.sign(IN_PROCESS, check_items(items), call, self._parts.deadline(started, call))
+        deadline = self._parts.deadline(started, call)
+        return await self._parts.batches.sign(self._caller, check_items(items), call, deadline)
 
     async def group_public(self, key: str | None = None) -> bytes:
         """The group's Ed25519 public key, 32 bytes; raises :class:`UnknownKey`."""
@@ -243,7 +257,7 @@ class Coordinator:
         """
         if tcp_address(self.config.server) is not None:
             self._check_tcp()
-        async with listening(self.config, Routes(self._parts)) as addresses:
+        async with listening(self.config, Routes(self._parts), self._following, self._parts.metrics) as addresses:
             self.addresses = addresses
             if ready is not None:
                 ready.set()
@@ -260,8 +274,12 @@ class Coordinator:
             )
 
 
-async def _enter(stack: AsyncExitStack, name: str, product: Component) -> None:
-    """Start a plugin's object, and see to its end: both within a time, and neither may take the program with it."""
+async def enter(stack: AsyncExitStack, name: str, product: Component) -> None:
+    """Start a plugin's object, and see to its end: both within a time, and neither may take the program with it.
+
+    Raises:
+        PluginError: it did not start.
+    """
     try:
         # Not a cancel scope: a plugin may open a task group here that it closes at its end.
         async with asyncio.timeout(_START_SECONDS):
@@ -312,14 +330,6 @@ def _groups(config: Config, nodes: Sequence[Signer]) -> dict[str, Group]:
 
 def _key(group: Group) -> KeyAnswer:
     return KeyAnswer(b64encode(group.public), thumbprint(group.public), group.min_signers, len(group.identifiers))
-
-
-def _certificates(config: Config) -> dict[str, Path]:
-    """The process's own certificates that are there, by their use."""
-    files = {"signers": config.tls_files.cert}
-    if tcp_address(config.server) is not None:
-        files["listener"] = config.listener_tls.cert
-    return {use: path for use, path in files.items() if path.exists()}
 
 
 def _sinks(config: Config, loaded: Loaded) -> list[tuple[str, AuditSink]]:

@@ -6,7 +6,8 @@ never changes once released; which HTTP status goes with which class is one tabl
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, get_args
 
 FaultKind = Literal[
     "unreachable",  # no connection, or the connection broke
@@ -22,6 +23,56 @@ FaultKind = Literal[
     "internal",  # the transport or token plugin itself failed
 ]
 
+Refusal = Literal[
+    "token-missing",
+    "token-malformed",  # no compact JWT, or one with two readings
+    "token-unknown",  # no authenticator takes it for one of its kind
+    "token-algorithm",
+    "token-header",  # crit, or a key of its own: jwk, jku, x5u, x5c
+    "token-key",  # no key of that kid, or one of the wrong type or use
+    "token-signature",
+    "token-expired",
+    "token-not-yet-valid",  # nbf or iat in the future
+    "token-lifetime",
+    "token-issuer",
+    "token-audience",
+    "token-subject",
+    "token-claims",  # a claim is missing or of the wrong type
+    "token-body",  # made for another body
+    "token-replayed",
+    "token-unchecked",  # its authenticator or the keys were not to be had
+    "certificate-missing",
+    "certificate-untrusted",  # of another authority, or not for this use
+    "certificate-expired",
+    "certificate-revoked",
+    "certificate-name",
+    "certificate-trust-domain",
+    "handshake",  # no TLS as wanted here
+    "peer-unknown",  # the kernel does not say, or no longer says, who is at the socket's other end
+    "header-missing",
+    "forwarded",  # a browser or a proxy speaks for somebody else
+    "caller-unknown",
+    "grant-missing",
+    "rate",
+    "concurrency",
+    "not-a-jws",
+    "jws-algorithm",
+    "jws-key",
+    "jws-type",
+    "jws-critical",
+    "jws-header",
+    "jws-issuer",
+    "jws-audience",
+    "jws-subject",
+    "jws-lifetime",
+    "jws-claims",
+    "policy",  # a policy plugin
+    "signer-policy",  # the signers' own rules
+]
+"""Why somebody or something was refused: the ``reason`` in problem documents, metrics and the audit log."""
+
+_REFUSALS: Mapping[str, Refusal] = {each: each for each in get_args(Refusal)}
+
 _LONGEST_DETAIL = 240
 """Characters of what a signer or a transport said that are kept; it goes into logs, answers and the audit log."""
 
@@ -30,6 +81,8 @@ class FrostSidecarError(Exception):
     """Base of all errors raised by frost-sidecar on purpose."""
 
     slug: ClassVar[str] = "internal"
+    reason: Refusal | None = None
+    """Of a refusal: which one."""
 
 
 class ConfigError(FrostSidecarError):
@@ -104,15 +157,23 @@ class StaleEpoch(RequestError):
 
 
 class Unauthenticated(FrostSidecarError):
-    """The credentials are missing or were refused."""
+    """The credentials are missing or were refused, for ``reason``."""
 
     slug = "unauthenticated"
 
+    def __init__(self, message: str, *, reason: Refusal = "token-unchecked") -> None:
+        super().__init__(message)
+        self.reason = reason
+
 
 class Denied(FrostSidecarError):
-    """The caller is known and may not have this signed."""
+    """The caller may not have this signed, or may not call at all, for ``reason``."""
 
     slug = "denied"
+
+    def __init__(self, message: str, *, reason: Refusal = "policy") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Unavailable(FrostSidecarError):
@@ -150,9 +211,13 @@ class Overloaded(Unavailable):
 
 
 class TooManyRequests(Unavailable):
-    """This caller has as many requests under way as one caller may have."""
+    """This caller asks more often than its grant allows, or has as many requests under way as it may have."""
 
     slug = "too-many-requests"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0, reason: Refusal = "concurrency") -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.reason = reason
 
 
 class IdempotencyUnavailable(Unavailable):
@@ -213,3 +278,8 @@ class SignerError(FrostSidecarError):
         super().__init__(f"signer {identifier}: {kind}: {self.detail}")
         self.identifier = identifier
         self.kind: FaultKind = kind
+
+
+def as_refusal(text: str | None) -> Refusal | None:
+    """A reason that a peer sent, where it is one of ours."""
+    return None if text is None else _REFUSALS.get(text)

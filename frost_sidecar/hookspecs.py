@@ -30,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypeVar
 
+from frost_sidecar.following import Follow, read_once
 from frost_sidecar.model import (
     Answer,
     AuditRecord,
@@ -92,6 +93,13 @@ class PluginContext:
     """
     path: Callable[[str], Path] = field(repr=False)
     """A path from the settings: relative ones count from the folder of the configuration file."""
+    follow: Follow = field(repr=False, default=read_once)
+    """``follow(what, paths, reload)`` calls ``reload`` now, and again in a thread whenever a file in ``paths`` changed.
+
+    ``reload`` reads the files and takes them over with one assignment; it returns when they end to be valid (seconds
+    since the epoch) or None, and raises :class:`~frost_sidecar.errors.ConfigError` for files that cannot be used: at
+    the start the host stops, later all stays as it was, is logged, counted, and shown by ``/readyz``.
+    """
 
 
 class Component(ABC):  # noqa: B024 - both methods have a default; ABC serves the subclasses' abstract methods
@@ -152,7 +160,7 @@ class Selector(Component):
 
 
 class Policy(Component):
-    """Allows or refuses a message for a caller. Any number; all must allow."""
+    """Allows or refuses a message for a caller. Any number, in coordinators and signers; all must allow."""
 
     @abstractmethod
     async def decide(self, request: PolicyRequest) -> Decision:
@@ -216,27 +224,30 @@ Hook = Literal[
 
 
 class Specification(Protocol):
-    """The hooks: signatures alone. A plugin offers any of them, each as a function of one argument ``context``."""
+    """The hooks: signatures alone. A plugin offers any of them, each as a function of one argument ``context``.
 
-    def make_transport(self, context: PluginContext) -> Transport:
+    None says that the plugin, as it is configured, has nothing of this kind; the host then does not count it.
+    """
+
+    def make_transport(self, context: PluginContext) -> Transport | None:
         """Build the transport to the signers."""
 
-    def make_token_issuer(self, context: PluginContext) -> TokenIssuer:
+    def make_token_issuer(self, context: PluginContext) -> TokenIssuer | None:
         """Build the issuer of signer tokens."""
 
-    def make_authenticator(self, context: PluginContext) -> Authenticator:
+    def make_authenticator(self, context: PluginContext) -> Authenticator | None:
         """Build a checker of credentials."""
 
-    def make_selector(self, context: PluginContext) -> Selector:
+    def make_selector(self, context: PluginContext) -> Selector | None:
         """Build the selector of quorums."""
 
-    def make_policy(self, context: PluginContext) -> Policy:
+    def make_policy(self, context: PluginContext) -> Policy | None:
         """Build a policy."""
 
-    def make_audit_sink(self, context: PluginContext) -> AuditSink:
+    def make_audit_sink(self, context: PluginContext) -> AuditSink | None:
         """Build an audit sink."""
 
-    def make_idempotency_store(self, context: PluginContext) -> IdempotencyStore:
+    def make_idempotency_store(self, context: PluginContext) -> IdempotencyStore | None:
         """Build the store of answers by idempotency key."""
 
 
@@ -261,6 +272,6 @@ HOW_MANY: Mapping[Literal["coordinator", "signer"], Mapping[Hook, tuple[int, int
         "make_audit_sink": (0, None),
         "make_idempotency_store": (0, 1),
     },
-    "signer": {"make_authenticator": (1, None)},
+    "signer": {"make_authenticator": (1, None), "make_policy": (0, None)},
 }
 """How many of each a process takes: lowest and highest number (None: any). Hooks not named are not built there."""

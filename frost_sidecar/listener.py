@@ -10,7 +10,6 @@ import asyncio
 import logging
 import secrets
 import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from typing import Any, Final, Self
 import anyio
 from aiohttp import HttpVersion11, web
 
-from frost_sidecar.acceptor import Acceptor
+from frost_sidecar.acceptor import Acceptor, Refused
+from frost_sidecar.channel import is_outdated
 from frost_sidecar.errors import (
     Denied,
     FrostSidecarError,
@@ -32,6 +32,7 @@ from frost_sidecar.errors import (
     TooLarge,
     Unavailable,
 )
+from frost_sidecar.identity import ServerIdentity
 from frost_sidecar.logs import get_logger
 from frost_sidecar.model import REQUEST_ID, Outcome
 from frost_sidecar.problem import CONTENT_TYPE, TYPE_BASE, Problem
@@ -40,6 +41,8 @@ log = get_logger("frost_sidecar.listener")
 
 Handler = Callable[["Exchange"], Awaitable[web.Response]]
 """Answers one request; raises :class:`FrostSidecarError` for an error answer."""
+Meet = Callable[[asyncio.BaseTransport], object]
+"""Looks at a connection when it is accepted; what it gives is the :attr:`Exchange.peer` of the requests on it."""
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -95,6 +98,8 @@ class Exchange:
     request_id: str
     limits: Limits
     _reading: _Reading
+    peer: object = None
+    """What the listener's ``meet`` gave for this connection; None once the connection is lost."""
 
     async def read_body(self) -> bytes:
         """The whole body; raises :class:`TooLarge` or :class:`MalformedRequest`."""
@@ -137,8 +142,10 @@ class Listener:
         routes: Mapping[tuple[str, str], Handler],
         statuses: Mapping[type[FrostSidecarError], HTTPStatus],
         limits: Limits,
+        meet: Meet | None = None,
     ) -> None:
         self._limits = limits
+        self._meet = meet
         self._statuses = statuses
         self._draining = False
         self._scopes: set[anyio.CancelScope] = set()
@@ -164,12 +171,22 @@ class Listener:
             await self._drain()
             await self._runner.cleanup()
 
-    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None, known: Iterable[str] = ()) -> None:
+    async def listen(
+        self,
+        sock: socket.socket,
+        identity: ServerIdentity | None = None,
+        known: Iterable[str] = (),
+        refused: Refused = lambda _: None,
+    ) -> None:
         """Accept connections on a listening socket, from now until the end; each socket has a limit of its own.
 
-        Clients whose certificate carries none of the names ``known`` get only few of the places; empty: all are known.
+        With ``identity`` they are TLS; one that was begun before the identity's files changed ends with its next
+        answer, or, as every connection, after ``idle_seconds`` without a request. Clients whose certificate carries
+        none of the names ``known`` get only few of the places; empty: all are known. ``refused`` is told of every
+        handshake that was refused.
         """
-        acceptor = Acceptor(sock, self._connect, self._limits.max_connections, tls, frozenset(known))
+        limit = self._limits.max_connections
+        acceptor = Acceptor(sock, self._connect, limit, identity, frozenset(known), refused)
         task = asyncio.create_task(acceptor.run(), name="acceptor")
         self._accepting.append((task, sock))
 
@@ -181,7 +198,7 @@ class Listener:
         if isinstance(error, Unavailable):
             headers["Retry-After"] = str(max(1, round(error.retry_after)))
         outcome: Outcome = "denied" if isinstance(error, Denied) else "failed"
-        return _problem(error.slug, status, str(error), headers, outcome)
+        return _problem(error.slug, status, str(error), headers, outcome, error.reason)
 
     @web.middleware
     async def _exchange(
@@ -201,7 +218,7 @@ class Listener:
         )
         response.headers.setdefault(REQUEST_ID_HEADER, request_id)
         response.headers["Server"] = _SERVER
-        if self._draining:
+        if self._draining or is_outdated(request):
             response.force_close()
         return response
 
@@ -248,6 +265,7 @@ class Listener:
         return _Connection(
             server,
             on_lost,
+            self._meet,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._limits.idle_seconds,
             access_log=None,  # None is how aiohttp is told to keep none
@@ -291,9 +309,10 @@ def _endpoint(
     """A handler as aiohttp wants it: a coroutine function."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
-        peer = request.get_extra_info("socket")
-        room = reading[peer is not None and peer.family == socket.AF_UNIX]
-        return await handler(Exchange(request, request[_REQUEST_ID], limits, room))
+        sock = request.get_extra_info("socket")
+        room = reading[sock is not None and sock.family == socket.AF_UNIX]
+        peer = request.protocol.peer if isinstance(request.protocol, _Connection) else None
+        return await handler(Exchange(request, request[_REQUEST_ID], limits, room, peer))
 
     return endpoint
 
@@ -317,14 +336,25 @@ def _elsewhere(
 class _Connection(web.RequestHandler):
     """A connection whose unreadable requests are refused like all others, as a problem and without a traceback."""
 
-    __slots__ = ("_on_lost",)
+    __slots__ = ("_meet", "_on_lost", "peer")
 
-    def __init__(self, server: web.Server, on_lost: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, on_lost: Callable[[], None], meet: Meet | None = None, **options: Any
+    ) -> None:
         super().__init__(server, **options)
         self._on_lost = on_lost
+        self._meet = meet
+        self.peer: object = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See who it is, before anything is read."""
+        super().connection_made(transport)
+        if self._meet is not None:
+            self.peer = self._meet(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Make room for another connection."""
+        self.peer = None  # the number of its descriptor is another connection's from now on
         super().connection_lost(exc)
         self._on_lost()
 
@@ -343,7 +373,12 @@ class _Connection(web.RequestHandler):
 
 
 def _problem(
-    slug: str, status: HTTPStatus, detail: str, headers: Mapping[str, str], outcome: Outcome | None = None
+    slug: str,
+    status: HTTPStatus,
+    detail: str,
+    headers: Mapping[str, str],
+    outcome: Outcome | None = None,
+    reason: str | None = None,
 ) -> web.Response:
     problem = Problem(
         type=TYPE_BASE + slug,
@@ -352,5 +387,6 @@ def _problem(
         detail=detail,
         request_id=headers.get(REQUEST_ID_HEADER),
         outcome=outcome,
+        reason=reason,
     )
     return web.Response(status=status, body=problem.encode(), content_type=CONTENT_TYPE, headers=headers)

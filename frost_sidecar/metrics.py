@@ -10,6 +10,7 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
+from frost_sidecar.errors import FrostSidecarError
 from frost_sidecar.model import BreakerState
 
 __all__ = ["BREAKER_STATES", "CollectorRegistry", "CoordinatorMetrics", "SignerMetrics", "new_registry", "render"]
@@ -97,7 +98,7 @@ class CoordinatorMetrics:
         )
         self.certificate_expiry = Gauge(
             "frost_coordinator_certificate_expiry_timestamp_seconds",
-            "End of validity of the process's own certificates, seconds since the epoch, by use: signers, listener.",
+            "End of validity of the process's own certificates and keys, seconds since the epoch, by use.",
             ["use"],
             registry=registry,
         )
@@ -119,13 +120,25 @@ class CoordinatorMetrics:
         )
         self.refusals = Counter(
             "frost_coordinator_refusals",
-            "Requests on TCP refused before they were read, by reason: certificate or token.",
+            "Requests, connections and messages refused, by reason (frost_sidecar.errors.Refusal).",
             ["reason"],
             registry=registry,
         )
         self.audit_backlog = Gauge(
             "frost_coordinator_audit_backlog", "Records waiting for an audit sink.", ["sink"], registry=registry
         )
+
+        self.reloads = Counter(
+            "frost_coordinator_reloads",
+            "Files read again because they changed, by what they are and result: ok or failed.",
+            ["what", "result"],
+            registry=registry,
+        )
+
+    def refused(self, error: FrostSidecarError) -> None:
+        """Count a refusal; nothing for an error that is none."""
+        if error.reason is not None:
+            self.refusals.labels(error.reason).inc()
 
     def close(self) -> None:
         """Take the metrics out of the registry again, so that a later coordinator can use it."""
@@ -163,7 +176,24 @@ class SignerMetrics:
         )
         self.refusals = Counter(
             "frost_signer_refusals",
-            "Requests refused before the protocol, by reason: certificate, token or replay.",
+            "Requests, connections and messages refused, by reason (frost_sidecar.errors.Refusal).",
             ["reason"],
             registry=registry,
         )
+        self.certificate_expiry = Gauge(
+            "frost_signer_certificate_expiry_timestamp_seconds",
+            "End of validity of the process's own certificates and keys, seconds since the epoch, by use.",
+            ["use"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "frost_signer_reloads",
+            "Files read again because they changed, by what they are and result: ok or failed.",
+            ["what", "result"],
+            registry=registry,
+        )
+
+    def refused(self, error: FrostSidecarError) -> None:
+        """Count a refusal; nothing for an error that is none."""
+        if error.reason is not None:
+            self.refusals.labels(error.reason).inc()

@@ -42,6 +42,10 @@ class TlsFiles:
     cert: Path
     key: Path
     ca: Path
+    crl: Path | None = None
+    """Certificate revocation lists (RFC 5280), PEM: peers in one of them are refused. Then each issuer needs one."""
+    trust_domain: str | None = None
+    """SPIFFE trust domain: peers need one ``spiffe://`` URI in it, whatever else their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,10 @@ class Caller:
     """Who asks for a signature, as proved by the channel (never by the body)."""
 
     subject: str
+    """What was proved, in the words of its source; the same for all requests of the same caller."""
     source: Literal["in-process", "unix", "tcp"]
+    name: str | None = None
+    """Its name in ``[callers]``; None for one that is not configured, and has no grant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +241,10 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     signature_sha256: str | None = None
     reason: str | None = None
     traceparent: str | None = None
+    caller_name: str | None = None
+    """The caller's name in the configuration."""
+    refusal: str | None = None
+    """Why it was denied, as one word (:data:`frost_sidecar.errors.Refusal`); ``reason`` says it in a sentence."""
 
 
 class AuditSession(msgspec.Struct, frozen=True, kw_only=True):

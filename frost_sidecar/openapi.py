@@ -103,6 +103,15 @@ def _signing(
         "summary": summary,
         "security": [{"bearer": []}],
         "parameters": [
+            {
+                "name": contract.PROGRAM_HEADER,
+                "in": "header",
+                "description": f"`{contract.PROGRAM_VALUE}`: required on the Unix socket, where a program so says that "
+                "it means to ask; ignored on TCP. A request that a browser or a proxy sends for somebody else is "
+                "refused: on the Unix socket with `Origin`, `Sec-Fetch-*`, `Forwarded`, `X-Forwarded-*`, `X-Real-IP` "
+                "or `Via`, on TCP with the first two.",
+                "schema": {"type": "string"},
+            },
             _header(contract.TIMEOUT_HEADER, "Deadline over all attempts, milliseconds.", r"^[1-9][0-9]{0,6}$"),
             _header(contract.IDEMPOTENCY_HEADER, "Same key, same request, same answer.", f"^{IDEMPOTENCY_KEY.pattern}"),
             _header(

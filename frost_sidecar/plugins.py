@@ -6,7 +6,7 @@ Each :func:`load` makes a plugin manager of its own: two coordinators in one pro
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any, Literal, TypeVar
 
 import pluggy
 
-from frost_sidecar.config import ProcessConfig, convert
 from frost_sidecar.errors import ConfigError, PluginError
+from frost_sidecar.following import Follow, Reload, read_once
 from frost_sidecar.hookspecs import HOW_MANY, PRODUCTS, Component, Hook, PluginContext, Specification
 from frost_sidecar.model import Signer
+from frost_sidecar.process import ProcessConfig, convert
 
 GROUP = "frost_sidecar"
 """Name of the entry point group, and pluggy's project name."""
@@ -54,11 +55,14 @@ def load(
     *,
     signers: tuple[Signer, ...] = (),
     given: Mapping[str, object] | None = None,
+    follow: Follow = read_once,
+    hooks: Collection[Hook] | None = None,
 ) -> Loaded:
     """Load the plugins named in ``config.plugins`` and build their objects for ``role``.
 
     ``given`` holds plugin objects of the embedding program by name; they come before installed ones and need their
-    section in the configuration like any other.
+    section in the configuration like any other. ``follow`` is what plugins may follow their files with.
+    ``hooks``: build the objects of these alone, and leave uncounted what the role needs.
 
     Raises:
         PluginError: a plugin is not installed, offered twice, fails to import, has an unknown hook, one without its
@@ -73,22 +77,32 @@ def load(
     for name in config.plugins:
         _register(manager, name, (given or {}).get(name))
     loaded = Loaded()
-    for hook, (least, most) in HOW_MANY[role].items():
-        products = [
-            (name, _build(manager, hook, name, config, role, signers)) for name in _offering(manager, hook, config)
-        ]
+    for hook in HOW_MANY[role] if hooks is None else hooks:
+        products: list[tuple[str, Component]] = []
+        for name in _offering(manager, hook, config):
+            product = _build(manager, hook, _context(name, config, role, signers, follow))
+            if product is not None:
+                products.append((name, product))
         loaded.products[hook] = products
-        if len(products) < least or (most is not None and len(products) > most):
-            wanted = f"exactly {least}" if least == most else f"at least {least}" if most is None else f"at most {most}"
-            names = ", ".join(name for name, _ in products) or "none"
-            raise ConfigError(
-                f"a {role} needs {wanted} plugin with the hook {hook}; configured: {names}", path="plugins"
-            )
+        if hooks is None:
+            _check_count(role, hook, [name for name, _ in products])
     used = {name for products in loaded.products.values() for name, _ in products}
-    for name in config.plugins:
-        if name not in used:
-            raise PluginError(name, f"has no hook that a {role} uses; remove [plugins.{name}]")
+    unused = [name for name in config.plugins if name not in used]
+    if unused and hooks is None:
+        [first, *_] = unused
+        raise PluginError(first, f"offers nothing that a {role} uses, as it is configured; remove [plugins.{first}]")
     return loaded
+
+
+def _check_count(role: Literal["coordinator", "signer"], hook: Hook, names: list[str]) -> None:
+    least, most = HOW_MANY[role][hook]
+    if len(names) < least or (most is not None and len(names) > most):
+        wanted = f"exactly {least}" if least == most else f"at least {least}" if most is None else f"at most {most}"
+        hint = "; token.plugin says which" if names and hook == "make_token_issuer" else ""
+        raise ConfigError(
+            f"a {role} needs {wanted} plugin with the hook {hook}; configured: {', '.join(names) or 'none'}{hint}",
+            path="plugins",
+        )
 
 
 def installed() -> dict[str, list[EntryPoint]]:
@@ -131,30 +145,27 @@ def _import(name: str) -> object:
 
 def _offering(manager: pluggy.PluginManager, hook: Hook, config: ProcessConfig) -> list[str]:
     offering = {each.plugin_name for each in getattr(manager.hook, hook).get_hookimpls()}
-    return [name for name in config.plugins if name in offering]
+    chosen = config.issued_by if hook == "make_token_issuer" else None
+    return [name for name in config.plugins if name in offering and chosen in {None, name}]
 
 
-def _build(
-    manager: pluggy.PluginManager,
-    hook: Hook,
+def _context(
     name: str,
     config: ProcessConfig,
     role: Literal["coordinator", "signer"],
     signers: tuple[Signer, ...],
-) -> Component:
-    found = [each for each in getattr(manager.hook, hook).get_hookimpls() if each.plugin_name == name]
-    if len(found) > 1:
-        raise PluginError(name, f"has {len(found)} functions for {hook}; one is needed")
-    [implementation] = found
-    settings = config.plugins[name]
-
+    follow: Follow,
+) -> PluginContext:
     def read(kind: type[Any]) -> Any:
-        return convert(settings, kind, path=f"plugins.{name}")
+        return convert(config.plugins[name], kind, path=f"plugins.{name}")
 
     def path(value: str) -> Path:
         return config.path(value)
 
-    context = PluginContext(
+    def follow_own(what: str, paths: Sequence[Path], reload: Reload) -> None:
+        follow(f"{name}.{what}", paths, reload)
+
+    return PluginContext(
         name=name,
         role=role,
         dev=config.dev,
@@ -162,7 +173,16 @@ def _build(
         signers=signers,
         settings=read,
         path=path,
+        follow=follow_own,
     )
+
+
+def _build(manager: pluggy.PluginManager, hook: Hook, context: PluginContext) -> Component | None:
+    name = context.name
+    found = [each for each in getattr(manager.hook, hook).get_hookimpls() if each.plugin_name == name]
+    if len(found) > 1:
+        raise PluginError(name, f"has {len(found)} functions for {hook}; one is needed")
+    [implementation] = found
     try:
         product = implementation.function(**dict.fromkeys(implementation.argnames, context))
     except PluginError:
@@ -175,6 +195,8 @@ def _build(
         raise PluginError(name, f"{hook} failed: {type(error).__name__}: {error}") from error
     if inspect.iscoroutine(product):
         product.close()
+    if product is None:
+        return None
     if not isinstance(product, PRODUCTS[hook]):
         raise PluginError(name, f"{hook} must return a {PRODUCTS[hook].__name__}, not {type(product).__name__}")
     return product

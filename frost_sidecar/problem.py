@@ -21,6 +21,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     request_id: str | None = None
     outcome: str | None = None
+    reason: str | None = None
+    """Of a refusal: which one, as one word (:data:`frost_sidecar.errors.Refusal`)."""
 
     def encode(self) -> bytes:
         """The JSON body."""
@@ -29,10 +31,16 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.json.encode(self)
 
 
-def slug_of(body: bytes) -> str | None:
-    """The slug of a problem document that somebody sent, None where it is none of ours."""
+def read_problem(body: bytes) -> Problem | None:
+    """The problem document that somebody sent, None where it is none of ours."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return problem.type.removeprefix(TYPE_BASE) if problem.type.startswith(TYPE_BASE) else None
+    return problem if problem.type.startswith(TYPE_BASE) else None
+
+
+def slug_of(body: bytes) -> str | None:
+    """The slug of a problem document that somebody sent, None where it is none of ours."""
+    problem = read_problem(body)
+    return None if problem is None else problem.type.removeprefix(TYPE_BASE)

@@ -7,19 +7,18 @@ many ask us, so that nobody can use ``/readyz`` to load them.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import anyio
-import anyio.to_thread
-from cryptography import x509
 
 from frost_sidecar.audit import Audit
 from frost_sidecar.contract import CertificateReadiness, KeyReadiness, Readiness, SignerReadiness
 from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import SignerError
+from frost_sidecar.following import Following
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.metrics import CoordinatorMetrics
 from frost_sidecar.model import Signer
@@ -29,10 +28,8 @@ from frost_sidecar.wire import InfoAnswer
 
 _FRESH_SECONDS = 1.0
 """How long an answer is given again."""
-_FILE_SECONDS = 1.0
-"""Deadline for reading one certificate's file."""
 _SOON = dt.timedelta(days=1)
-"""A certificate with less than this left is a reason to say so."""
+"""What ends to be valid within this time is a remark; within a quarter of its time where that is shorter."""
 
 
 class ReadinessCheck:
@@ -45,14 +42,14 @@ class ReadinessCheck:
         signers: Signers,
         calls: SignerCalls,
         audit: Audit,
-        certificates: Mapping[str, Path],
+        following: Following,
         metrics: CoordinatorMetrics,
         *,
         by_callers: bool,
     ) -> None:
         """Look at these.
 
-        ``nodes`` are the configured signers, ``certificates`` the PEM files of the process's own, by their use;
+        ``nodes`` are the configured signers, ``following`` the process's own certificates and other files;
         ``by_callers`` says that callers may bring the addresses of signers that are not configured.
         """
         self._by_callers = by_callers
@@ -61,10 +58,9 @@ class ReadinessCheck:
         self._signers = signers
         self._calls = calls
         self._audit = audit
-        self._certificates = certificates
+        self._following = following
         self._metrics = metrics
         self._turn = anyio.Lock()
-        self._files = anyio.CapacityLimiter(2)
         self._last: tuple[float, Readiness] | None = None
 
     async def check(self) -> Readiness:
@@ -94,9 +90,7 @@ class ReadinessCheck:
         keys = {name: self._key(group, signers) for name, group in self._groups.items()}
         wrong = [f"key {name}: no quorum of signers can sign now" for name, key in keys.items() if key.quorum is False]
         wrong += [f"audit sink {name}: {each.detail}" for name, each in sinks.items() if each.required and each.detail]
-        wrong += [
-            f"the certificate of {use} has expired" for use, each in certificates.items() if not each.seconds_left
-        ]
+        wrong += [f"{use}: has expired" for use, each in certificates.items() if not each.seconds_left]
         remarks = [
             f"key {name}: the loss of one zone would leave no quorum"
             for name, key in keys.items()
@@ -111,11 +105,13 @@ class ReadinessCheck:
         remarks += [
             f"audit sink {name}: {each.detail}" for name, each in sinks.items() if not each.required and each.detail
         ]
+        terms = self._following.terms  # a file that was read since then may have no end any more
         remarks += [
-            f"the certificate of {use} expires at {each.expires}"
+            f"{use}: expires at {each.expires}"
             for use, each in certificates.items()
-            if 0 < each.seconds_left < _SOON.total_seconds()
+            if 0 < each.seconds_left < min(_SOON.total_seconds(), terms.get(use, math.inf) / 4)
         ]
+        remarks += [f"{what}: its changed files cannot be used; see the log" for what in self._following.faults]
         return Readiness(not wrong, tuple(wrong + remarks), keys, signers, sinks, certificates)
 
     def _signer(self, node: Signer, info: InfoAnswer | SignerError) -> SignerReadiness:
@@ -157,17 +153,14 @@ class ReadinessCheck:
         )
 
     async def certificates(self) -> dict[str, CertificateReadiness]:
-        """When the process's own certificates expire; one that cannot be read, or not in time, counts as expired."""
-        found = {}
-        for use, path in self._certificates.items():
-            expires = 0.0
-            with anyio.move_on_after(_FILE_SECONDS):
-                expires = await anyio.to_thread.run_sync(_expiry, path, abandon_on_cancel=True, limiter=self._files)
-            left = max(0, int(expires - time.time()))
-            self._metrics.certificate_expiry.labels(use).set(expires)
-            moment = dt.datetime.fromtimestamp(expires, dt.UTC).isoformat()
-            found[use] = CertificateReadiness(moment, left)
-        return found
+        """When what the process proves itself and others with ends to be valid, by what it is."""
+        now = time.time()
+        return {
+            use: CertificateReadiness(
+                dt.datetime.fromtimestamp(expires, dt.UTC).isoformat(), max(0, int(expires - now))
+            )
+            for use, expires in self._following.expiries.items()
+        }
 
 
 def _has_share(info: InfoAnswer, key: str, group: Group, identifier: int) -> bool:
@@ -178,12 +171,3 @@ def _has_share(info: InfoAnswer, key: str, group: Group, identifier: int) -> boo
         return b64decode(claimed.group_public) == group.public
     except ValueError:
         return False
-
-
-def _expiry(path: Path) -> float:
-    """End of the validity of the first certificate in a PEM file, seconds since the epoch; 0 where there is none."""
-    try:
-        certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
-    except (OSError, ValueError):
-        return 0.0
-    return certificate.not_valid_after_utc.timestamp()

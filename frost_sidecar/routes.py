@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,10 +85,14 @@ class Routes:
             ("GET", contract.METRICS_PATH): self.metrics,
         }
 
+    def meet(self, transport: asyncio.BaseTransport) -> object:
+        """Who connected, for the door to know at each request of the connection."""
+        return self._parts.door.meet(transport)
+
     async def sign(self, exchange: Exchange) -> web.Response:
         """``POST /sign``: one signature."""
         started = anyio.current_time()
-        caller = await self._parts.door.caller(exchange.request)
+        caller = await self._parts.door.caller(exchange)
         call = _call(exchange)
         item = _item(_decode(await exchange.read_body(), SignBody, "a sign request"))
         signed = await self._parts.idempotency.sign(
@@ -110,7 +115,7 @@ class Routes:
     async def sign_batch(self, exchange: Exchange) -> web.Response:
         """``POST /sign/batch``: many messages, an outcome for each."""
         started = anyio.current_time()
-        caller = await self._parts.door.caller(exchange.request)
+        caller = await self._parts.door.caller(exchange)
         call = _call(exchange)
         bodies = _decode(await exchange.read_body(), BatchBody, "a list of sign requests")
         items: list[BatchItem] = []
@@ -162,7 +167,7 @@ class Routes:
         """``handler``, on TCP only for certificates that may call."""
 
         async def checked(exchange: Exchange) -> web.Response:
-            self._parts.door.certificate(exchange.request)
+            self._parts.door.admit(exchange.request)
             return await handler(exchange)
 
         return checked

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import errno
-import grp
-import os
-import pwd
 import resource
 import socket
-import stat
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from frost_sidecar.channel import bind, server_context, spell
+from frost_sidecar.channel import bind, spell
 from frost_sidecar.config import DEFAULT_BIND, Config, ServerConfig
 from frost_sidecar.contract import STATUSES
-from frost_sidecar.errors import ConfigError
+from frost_sidecar.errors import Refusal
+from frost_sidecar.following import Following
+from frost_sidecar.identity import ServerIdentity
 from frost_sidecar.listener import Limits, Listener
 from frost_sidecar.logs import get_logger
+from frost_sidecar.metrics import CoordinatorMetrics
 from frost_sidecar.routes import Routes
+from frost_sidecar.socket_file import unix_socket
 
 log = get_logger("frost_sidecar.server")
 
+LISTENER = "listener"
+"""What the files of the TCP listener are called in logs, metrics and ``/readyz``."""
 _OTHER_DESCRIPTORS = 256
 """What a sidecar opens beside its callers' connections, roughly: signers, files, libraries."""
-_LONGEST_PATH = 107
-"""Bytes of ``sun_path`` on Linux, less the closing zero (unix(7))."""
 
 
 @asynccontextmanager
-async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, str]]:
+async def listening(
+    config: Config, routes: Routes, following: Following, metrics: CoordinatorMetrics
+) -> AsyncIterator[dict[str, str]]:
     """Serve on every configured listener while the block runs, then drain; gives their addresses by name.
 
     The names are ``socket`` (a path), ``bind`` and ``metrics_bind`` (``HOST:PORT``, with the port that a 0 became).
@@ -40,12 +40,12 @@ async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, s
     """
     server = config.server
     address = tcp_address(server)
-    tls = None
-    if address is not None:
-        section = "tls" if server.tls is None else "server.tls"
-        tls = server_context(config.listener_tls, section)
     addresses: dict[str, str] = {}
     async with AsyncExitStack() as stack:
+        identity = ServerIdentity(config.listener_tls, "tls" if server.tls is None else "server.tls")
+        if address is not None:
+            stack.callback(following.forget, LISTENER)
+            identity.follow(following.follow, LISTENER)
         bounds = _limits(server, config.audit.write_seconds)
         if server.metrics_bind is not None:  # first in, last out: health can be seen while the others drain
             internal = stack.enter_context(bind(server.metrics_bind, "server.metrics_bind"))
@@ -54,7 +54,7 @@ async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, s
         sockets: list[socket.socket] = []
         if server.socket is not None:
             path = config.path(server.socket)
-            sockets.append(stack.enter_context(unix_socket(path, server)))
+            sockets.append(stack.enter_context(unix_socket(path, server, dev=config.dev)))
             addresses["socket"] = str(path)
         if address is not None:
             sockets.append(stack.enter_context(bind(address, "server.bind")))
@@ -62,12 +62,16 @@ async def listening(config: Config, routes: Routes) -> AsyncIterator[dict[str, s
             if not server.client_names:
                 log.warning("any certificate of the authority may call; set server.client_names")
         _check_descriptors(server.max_connections * len(addresses))
-        listener = await stack.enter_async_context(Listener(routes.table, STATUSES, bounds))
+        listener = await stack.enter_async_context(Listener(routes.table, STATUSES, bounds, routes.meet))
+
+        def refused(reason: Refusal) -> None:
+            metrics.refusals.labels(reason).inc()
+
         for sock in sockets:
             if sock.family == socket.AF_UNIX:
                 await listener.listen(sock)
             else:
-                await listener.listen(sock, tls, server.client_names)
+                await listener.listen(sock, identity, server.client_names, refused)
         log.info("listening", **addresses)
         yield addresses
         log.info("shutting down", grace_seconds=server.grace_seconds)
@@ -99,90 +103,3 @@ def _limits(config: ServerConfig, write_seconds: float) -> Limits:
         grace_seconds=config.grace_seconds,
         farewell_seconds=write_seconds + 1.0,
     )
-
-
-@contextmanager
-def unix_socket(path: Path, config: ServerConfig) -> Iterator[socket.socket]:
-    """A bound, listening Unix socket with the configured mode and owner; its file is removed at the end.
-
-    A socket file that nobody listens on any more (left by a crash) is replaced. The socket gets its mode and owner
-    under another name and is then renamed, so that it can never be opened with wider rights than configured.
-
-    Raises:
-        ConfigError: somebody listens there, the path is something else or too long, or the owner cannot be set.
-    """
-    where = "server.socket"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    if len(os.fsencode(draft)) > _LONGEST_PATH:
-        raise ConfigError(f"{path} is too long for a Unix socket; use a shorter folder", path=where)
-    _clear(path, where)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        try:
-            draft.unlink(missing_ok=True)
-            sock.bind(os.fspath(draft))
-            draft.chmod(int(config.socket_mode, 8))
-            os.chown(draft, _user(config.socket_owner), _group(config.socket_group))
-            sock.listen()
-            identity = _identity(draft)
-            draft.rename(path)
-        except OSError as error:
-            raise ConfigError(f"cannot make the socket {path}: {error.strerror}", path=where) from None
-        finally:
-            draft.unlink(missing_ok=True)
-        try:
-            yield sock
-        finally:
-            if _identity(path) == identity:
-                path.unlink(missing_ok=True)
-    finally:
-        sock.close()
-
-
-def _clear(path: Path, where: str) -> None:
-    """Remove a socket file that nobody listens on; refuse anything else that stands there."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ConfigError(f"cannot look at {path}: {error.strerror}", path=where) from None
-    if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} exists and is not a socket; remove it or choose another path", path=where)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(os.fspath(path))
-        except OSError as error:
-            if error.errno not in (errno.ECONNREFUSED, errno.ENOENT):
-                raise ConfigError(f"cannot tell whether {path} is in use: {error}", path=where) from None
-        else:
-            raise ConfigError(f"another process listens on {path}", path=where)
-    log.warning("stale socket file replaced", path=str(path))
-    path.unlink(missing_ok=True)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _user(name: str | None) -> int:
-    if name is None:
-        return -1
-    try:
-        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise ConfigError(f"there is no user {name!r}", path="server.socket_owner") from None
-
-
-def _group(name: str | None) -> int:
-    if name is None:
-        return -1
-    try:
-        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise ConfigError(f"there is no group {name!r}", path="server.socket_group") from None

@@ -21,7 +21,7 @@ from frost_sidecar.commitments import Commitments, Lease
 from frost_sidecar.config import SigningConfig
 from frost_sidecar.containment import contained
 from frost_sidecar.encoding import b64decode, b64encode
-from frost_sidecar.errors import FaultKind, FrostSidecarError, InternalError, NoQuorum, SignerError
+from frost_sidecar.errors import Denied, FaultKind, FrostSidecarError, InternalError, NoQuorum, SignerError
 from frost_sidecar.hookspecs import Selector
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.logs import get_logger
@@ -42,6 +42,9 @@ _SESSION_ERRORS: dict[wire.SessionError, FaultKind] = {
     "denied": "denied",
 }
 """What a signer says of a session that means more than "refused"."""
+
+_AFTER_A_DENIAL = 0.1
+"""Seconds that the rest of a session has to deny the message too, or to give a share that nobody will use."""
 
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
 """Seconds to wait, at most, before failed signers are asked again where nobody else is left. Then it is "no quorum"."""
@@ -91,20 +94,25 @@ class Sessions:
     ) -> Attempt:
         """The first attempt that gives a signature, by a quorum of ``among``; ``attempts`` gets each as it starts.
 
+        A signer that denies the message is not asked again for it. The others are: no single signer can keep a message
+        from being signed, and none has to sign it.
+
         Raises:
+            Denied: so many signers deny the message that those left are no quorum.
             NoQuorum: nobody is left to ask, or too many sessions failed; the message names signers and faults.
         """
         everyone = frozenset(among)
+        denied: dict[int, SignerError] = {}
         out: set[int] = set()
         forgiven: set[int] = set()
         pauses = iter(_PAUSES)
         spare = len(everyone) - group.min_signers
         for _ in range(max(self._config.max_sessions, 2 * spare + 1)):
-            quorum = await self._choose(group, everyone - out, trace, attempts)
+            quorum = await self._choose(group, everyone - out - denied.keys(), trace, attempts)
             if quorum is None and out and (pause := next(pauses, None)):
                 out.clear()
                 await anyio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-                quorum = await self._choose(group, everyone, trace, attempts)
+                quorum = await self._choose(group, everyone - denied.keys(), trace, attempts)
             if quorum is None:
                 break
             attempt = Attempt(secrets.token_hex(16), quorum)
@@ -112,12 +120,19 @@ class Sessions:
             await self._run(attempt, group, message, {each: among[each] for each in quorum}, trace)
             self._metrics.sessions.labels("signed" if attempt.signature else "failed").inc()
             if attempt.signature is not None:
+                for fault in denied.values():
+                    self._signers.outvoted(fault, among[fault.identifier])
                 return attempt
             for fault in attempt.faults:
                 self._signers.failed(fault, among[fault.identifier])
-                if fault.kind not in BLAMELESS or fault.identifier in forgiven:
+                if fault.kind == "denied":
+                    denied[fault.identifier] = fault
+                elif fault.kind not in BLAMELESS or fault.identifier in forgiven:
                     out.add(fault.identifier)
                 forgiven.add(fault.identifier)
+            if len(everyone) - len(denied) < group.min_signers:
+                faults = "; ".join(str(denied[each]) for each in sorted(denied))
+                raise Denied(f"the signers do not sign this: {faults}", reason="signer-policy")
         raise NoQuorum(_explain(group, everyone, self._signers, attempts))
 
     async def _choose(
@@ -148,9 +163,11 @@ class Sessions:
         leases: dict[int, Lease] = {}
         try:
             with self._metrics.phases.labels("commit").time():
-                await _together(
+                attempt.faults = await _together(
                     attempt.quorum, lambda each: self._commitments.lease(signers[each], group.name, trace), leases
                 )
+            if attempt.faults:
+                return
             package = frost.SigningPackage({each: lease.points for each, lease in leases.items()}, message)
             attempt.package_sha256 = hashlib.sha256(package.serialize()).hexdigest()
             request = wire.Session(
@@ -160,15 +177,15 @@ class Sessions:
             )
             shares: dict[int, frost.round2.SignatureShare] = {}
             with self._metrics.phases.labels("shares").time():
-                await _together(
+                attempt.faults = await _together(
                     attempt.quorum, lambda each: self._share(leases[each], group.name, request, trace), shares
                 )
+            if attempt.faults:
+                return
             with self._metrics.phases.labels("aggregate").time():
                 attempt.signature = frost.aggregate(package, shares, group.package).serialize()
             for each in attempt.quorum:
                 self._signers.answered(signers[each])
-        except SignerError as fault:
-            attempt.faults = (fault,)
         except frost.InvalidSignatureShare as error:
             attempt.faults = tuple(
                 SignerError(int(each), "bad-share", f"wrong signature share in session {attempt.session}")
@@ -187,7 +204,8 @@ class Sessions:
         [result] = (await self._calls.shares(signer, request, trace)).results
         if result.error is not None or result.share is None:
             kind = _SESSION_ERRORS.get(result.error, "refused") if result.error else "malformed"
-            raise SignerError(signer.identifier, kind, f"no share: {result.error or 'neither share nor error'}")
+            why = f"{result.error}, {result.detail}" if result.detail else result.error
+            raise SignerError(signer.identifier, kind, f"no share: {why or 'neither share nor error'}")
         try:
             share = frost.round2.SignatureShare.deserialize(b64decode(result.share))
         except (ValueError, frost.FrostError) as error:
@@ -195,24 +213,29 @@ class Sessions:
         return share
 
 
-async def _together(quorum: Quorum, ask: Callable[[int], Awaitable[T]], answers: dict[int, T]) -> None:
-    """Ask all of ``quorum`` at once, each answer into ``answers``; the first fault cancels the rest and is raised."""
-    first: list[SignerError] = []
+async def _together(
+    quorum: Quorum, ask: Callable[[int], Awaitable[T]], answers: dict[int, T]
+) -> tuple[SignerError, ...]:
+    """Ask all of ``quorum`` at once, each answer into ``answers``; the faults, of which the first ends the asking.
+
+    Signers that deny a message do so at about the same time, so that after a denial the rest have a moment.
+    """
+    faults: list[SignerError] = []
 
     async def one(identifier: int) -> None:
         try:
             answers[identifier] = await ask(identifier)
         except SignerError as fault:
-            first.append(fault)
-            group.cancel_scope.cancel()
+            faults.append(fault)
+            moment = _AFTER_A_DENIAL if fault.kind == "denied" else 0.0
+            group.cancel_scope.deadline = min(group.cancel_scope.deadline, anyio.current_time() + moment)
 
     async with anyio.create_task_group() as group:
         for identifier in quorum:
             group.start_soon(one, identifier)
-    if first:
-        raise first[0]
-    if len(answers) != len(quorum):
+    if not faults and len(answers) != len(quorum):
         raise InternalError("a signer neither answered nor failed")
+    return tuple(faults)
 
 
 def _quorums(answer: object, choice: Choice) -> list[Quorum] | None:

@@ -113,6 +113,20 @@ class Signers:
         if fault.kind in BLAMELESS and (fault.kind not in _SUSPICIOUS or health.excuses < _FORGIVEN):
             return
         health.excuses = 0
+        self._cool_down(fault)
+
+    def outvoted(self, fault: SignerError, asked: Signer) -> None:
+        """Take note of a signer that denied what others signed then: it is asked last for a while.
+
+        Its rules are stricter than the others', or it denies whatever it is asked. Neither is proof of anything, and
+        it keeps its vote; but each request would pay a session for it.
+        """
+        if self.is_own(asked):
+            log.warning("signers disagree", signer=self._nodes[fault.identifier].name, fault=fault.detail)
+            self._cool_down(fault)
+
+    def _cool_down(self, fault: SignerError) -> None:
+        signer, health = self._nodes[fault.identifier], self._health[fault.identifier]
         if health.cooling_until > self._clock():
             return  # many calls may fail of one cause: that is one failure
         health.failures += 1

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from typing import Final
 
 import anyio
 import frost_ed25519 as frost
@@ -24,16 +25,22 @@ from frost_sidecar.errors import (
     TooManyRequests,
     UnknownKey,
 )
+from frost_sidecar.grants import Grants
+from frost_sidecar.jws import parse_jws
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
 from frost_sidecar.model import Caller, Outcome, PolicyRequest, Signed, SignRequest
 from frost_sidecar.participants import Participants
-from frost_sidecar.policy import Policies, parse_jws
+from frost_sidecar.policy import Policies
 from frost_sidecar.sessions import Attempt, Sessions, blame
 from frost_sidecar.transport import Trace
 
 log = get_logger("frost_sidecar.signing")
+
+_STRANGERS: Final = 8
+"""Of ``max_in_flight``, the part as which requests without a grant are refused and recorded at once. They take none of
+the others' places; more of them are refused unrecorded."""
 
 
 class Signing:
@@ -44,6 +51,7 @@ class Signing:
         groups: Mapping[str, Group],
         main_key: str,
         participants: Participants,
+        grants: Grants,
         policies: Policies,
         sessions: Sessions,
         audit: Audit,
@@ -53,12 +61,14 @@ class Signing:
         self._groups = groups
         self._main_key = main_key
         self._participants = participants
+        self._grants = grants
         self._policies = policies
         self._sessions = sessions
         self._audit = audit
         self._config = config
         self._metrics = metrics
         self._in_flight = 0
+        self._strangers = 0
         self._by_caller: Counter[Caller] = Counter()
         self._closed = False
         self._idle = anyio.Event()
@@ -68,7 +78,7 @@ class Signing:
 
         Raises:
             RequestError: the request cannot be served as it is.
-            Denied: a policy refuses.
+            Denied: the caller has no grant for this, or a policy refuses.
             Unavailable: no quorum, no audit, no policy answer, or too much to do.
             DeadlineExceeded: the request's deadline passed before there was a signature. Recording what came of it
                 has a deadline of its own, ``audit.write_seconds``, beyond the request's.
@@ -110,11 +120,12 @@ class Signing:
 
     async def _may(self, caller: Caller, group: Group, request: SignRequest) -> None:
         with self._metrics.phases.labels("policy").time():
-            await self._policies.check(
-                PolicyRequest(caller, group.name, request.message, parse_jws(request.message), request.request_id)
-            )
+            grant = self._grants.find(caller, group.name)
+            jws = parse_jws(request.message)
+            grant.check(jws)
+            await self._policies.check(PolicyRequest(caller, group.name, request.message, jws, request.request_id))
 
-    def _check(self, caller: Caller, request: SignRequest) -> None:
+    def _check(self, caller: Caller, request: SignRequest, *, granted: bool) -> None:
         if self._closed:
             raise ShuttingDown("the coordinator is closed")
         if not request.message:
@@ -122,8 +133,11 @@ class Signing:
         size, limit = len(request.message), self._config.max_message_bytes
         if size > limit:
             raise TooLarge(f"the message has {size} bytes, {limit} are allowed")
-        if self._in_flight > self._config.max_in_flight:
-            raise Overloaded(f"{self._config.max_in_flight} requests are already under way")
+        most = self._config.max_in_flight
+        if not granted and self._strangers > max(1, most // _STRANGERS):
+            raise TooManyRequests("too many requests without a grant are being refused already")
+        if self._in_flight - self._strangers > most:
+            raise Overloaded(f"{most} requests are already under way")
         share = self._config.max_in_flight_per_caller
         if share is not None and self._by_caller[caller] > share:
             raise TooManyRequests(f"this caller has {share} requests under way already, and may have no more")
@@ -139,25 +153,32 @@ class Signing:
     @asynccontextmanager
     async def _admitted(self, caller: Caller, request: SignRequest) -> AsyncIterator[None]:
         """Count the request, refuse it if it is one too many, time it, and let only errors of ours out."""
+        key = request.key or self._main_key
+        granted = self._grants.has(caller, key)
         self._in_flight += 1
+        self._strangers += not granted
         self._by_caller[caller] += 1
         self._metrics.in_flight.set(self._in_flight)
         started = time.perf_counter()
         outcome: Outcome = "failed"
         try:
-            self._check(caller, request)
-            yield
+            self._check(caller, request, granted=granted)
+            with self._grants.budget(caller, key):
+                yield
             outcome = "signed"
-        except Denied:
+        except Denied as error:
             outcome = "denied"
+            self._metrics.refused(error)
             raise
-        except FrostSidecarError:
+        except FrostSidecarError as error:
+            self._metrics.refused(error)
             raise
         except Exception as error:
             log.exception("signing failed by a defect", request_id=request.request_id)
             raise InternalError("internal error; see the log for this request id") from error
         finally:
             self._in_flight -= 1
+            self._strangers -= not granted
             self._by_caller[caller] -= 1
             if not self._by_caller[caller]:
                 del self._by_caller[caller]

@@ -21,7 +21,7 @@ from frost_sidecar.hookspecs import TokenIssuer, Transport
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
 from frost_sidecar.model import Answer, Call, Signer, TokenClaims
-from frost_sidecar.problem import slug_of
+from frost_sidecar.problem import read_problem, slug_of
 
 log = get_logger("frost_sidecar.transport")
 
@@ -35,7 +35,7 @@ _ITEM_BYTES = 512
 """An answer's size: something for all, and something for each commitment or share; about twice what is needed."""
 
 _KINDS: dict[str, FaultKind] = {"stale-epoch": "stale-epoch"}
-"""Slugs of a signer's refusals that mean more than "refused"."""
+"""Slugs of a signer's refusals that mean more than "refused"; a key that we may not use there is "denied"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,9 @@ def _decode(signer: Signer, answer: Answer, kind: type[T], limit: int) -> T:
         raise _fault(signer, "malformed", f"the answer has more than {limit} bytes")
     if answer.status != HTTPStatus.OK:
         slug = slug_of(answer.body) or "no problem document"
+        problem = read_problem(answer.body)
+        if problem is not None and problem.reason == "grant-missing":
+            raise _fault(signer, "denied", problem.detail)
         raise _fault(signer, _KINDS.get(slug, "refused"), f"answered {answer.status} ({slug[:64]})")
     try:
         decoded: T = decode_json(answer.body, kind)

@@ -99,6 +99,8 @@ class ShareResult(Struct, frozen=True, omit_defaults=True):
     session: Id
     share: Scalar | None = None
     error: SessionError | None = None
+    detail: Annotated[str, Meta(max_length=1024)] | None = None
+    """Of an error: why, for people."""
 
 
 class SharesAnswer(Struct, frozen=True):

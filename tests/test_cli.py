@@ -30,7 +30,7 @@ from frost_sidecar.keygen.dealer import deal
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.testing.authority import Authority
 
-COMMANDS = ["demo", "serve", "signer", "sign", "verify", "keygen", "audit", "plugins"]
+COMMANDS = ["demo", "serve", "signer", "sign", "verify", "check", "keygen", "audit", "plugins"]
 
 
 def _run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,15 @@ def test_help_names_every_command() -> None:
         assert all(f" {command} " in done.stdout + done.stderr for command in COMMANDS)
 
 
-SUBCOMMANDS = [["keygen", "dealer"], ["keygen", "import"], ["audit", "verify"], ["audit", "show"]]
+SUBCOMMANDS = [
+    ["keygen", "dealer"],
+    ["keygen", "import"],
+    ["keygen", "seal"],
+    ["keygen", "reseal"],
+    ["keygen", "unseal"],
+    ["audit", "verify"],
+    ["audit", "show"],
+]
 
 
 @pytest.mark.parametrize("command", [*([each] for each in COMMANDS), *SUBCOMMANDS])

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from frost_sidecar.config import ENVIRONMENT, Config, ProcessConfig
+from frost_sidecar.config import Config
 from frost_sidecar.errors import ConfigError
+from frost_sidecar.process import ENVIRONMENT, ProcessConfig, TlsConfig
+from frost_sidecar.rules import JwsRules
 from frost_sidecar.signer import NodeConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
@@ -35,6 +37,7 @@ def _file(folder: Path, text: str = MINIMAL) -> Path:
     return file
 
 
+A: dict[str, Any] = {"callers": {"a": {"unix": {}}}, "policies": {"p": {}}}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"statte": "x"}, "statte"),
     ({"bind": "0.0.0.0:7100"}, "bind"),
@@ -144,6 +147,45 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"token": {"subject": 1}}, "token.subject"),
     ({"token": {"lifetime_seconds": 61}}, "token.lifetime_seconds"),
     ({"token": {"audience": "x"}}, "token.audience"),
+    ({"token": {"plugin": "absent"}}, "token.plugin"),
+    ({"tls": {"crl": 1}}, "tls.crl"),
+    ({"tls": {"trust_domain": "Mint.example"}}, "tls.trust_domain"),
+    ({"tls": {"trust_domain": "spiffe://mint.example"}}, "tls.trust_domain"),
+    ({"server": {"tls": {"crl": 1}}}, "server.tls.crl"),
+    ({"server": {"tls": {"trust_domain": ""}}}, "server.tls.trust_domain"),
+    ({"callers": []}, "callers"),
+    ({"callers": {"": {"in_process": True}}}, "callers"),
+    ({"callers": {"a": {}}}, "callers.a"),
+    ({"callers": {"a": {"in_process": False}}}, "callers.a"),
+    ({"callers": {"a": {"in_process": 1}}}, "callers[…].in_process"),
+    ({"callers": {"a": {"socket": {}}}}, "callers[…].socket"),
+    ({"callers": {"a": {"unix": True}}}, "callers[…].unix"),
+    ({"callers": {"a": {"unix": {"uid": -1}}}}, "callers[…].unix.uid"),
+    ({"callers": {"a": {"unix": {"uid": "root"}}}}, "callers[…].unix.uid"),
+    ({"callers": {"a": {"unix": {"gid": 4294967296}}}}, "callers[…].unix.gid"),
+    ({"callers": {"a": {"unix": {"executable": "mint"}}}}, "callers[…].unix.executable"),
+    ({"callers": {"a": {"unix": {"executable": "/mint\0"}}}}, "callers[…].unix.executable"),
+    ({"callers": {"a": {"tcp": {"certificate": "mint.example"}}}}, "callers[…].tcp.certificate"),
+    ({"callers": {"a": {"tcp": 1}}}, "callers[…].tcp"),
+    ({"callers": {"a": {"tcp": {"subject": ""}}}}, "callers[…].tcp.subject"),
+    ({"callers": {"a": {"tcp": {"issuer": 1}}}}, "callers[…].tcp.issuer"),
+    ({"grants": {}}, "grants"),
+    ({"grants": [{"opaque": True}]}, "grants[0].caller"),
+    ({"grants": [{"caller": "a", "opaque": True}]}, "grants[0].caller"),
+    ({**A, "grants": [{"caller": "a"}]}, "grants[0]"),
+    ({**A, "grants": [{"caller": "a", "policy": "p", "opaque": True}]}, "grants[0]"),
+    ({**A, "grants": [{"caller": "a", "policy": "q"}]}, "grants[0].policy"),
+    ({**A, "grants": [{"caller": "a", "opaque": "yes"}]}, "grants[0].opaque"),
+    ({**A, "grants": [{"caller": "a", "policy": "p", "key": "b"}]}, "grants[0].key"),
+    ({**A, "grants": [{"caller": "a", "policy": "p"}, {"caller": "a", "opaque": True}]}, "grants[1]"),
+    ({**A, "grants": [{"caller": "a", "policy": "p"}, {"caller": "a", "policy": "p", "key": "default"}]}, "grants[1]"),
+    ({**A, "grants": [{"caller": "a", "policy": "p", "per_second": 0}]}, "grants[0].per_second"),
+    ({**A, "grants": [{"caller": "a", "policy": "p", "burst": 0}]}, "grants[0].burst"),
+    ({**A, "grants": [{"caller": "a", "policy": "p", "max_in_flight": 0}]}, "grants[0].max_in_flight"),
+    ({"policies": []}, "policies"),
+    ({"policies": {"p": {"tpy": ["JWT"]}}}, "policies[…].tpy"),
+    ({"policies": {"p": {"alg": ["none"]}}}, "policies[…].alg[0]"),
+    ({"policies": {"p": {"iss": ["*****"]}}}, "policies.p.iss"),
 ]
 
 
@@ -419,8 +461,13 @@ def _keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
         match field_type:
             case msgspec.inspect.StructType(cls=inner):
                 yield from _keys(inner, f"{prefix}{name}.")
+            case msgspec.inspect.DictType(value_type=msgspec.inspect.StructType(cls=inner)) if inner is JwsRules:
+                yield f"{prefix}{name}.NAME"  # a page of its own has its keys: docs/policy.md
             case msgspec.inspect.DictType(value_type=msgspec.inspect.StructType(cls=inner)):
                 yield from _keys(inner, f"{prefix}{name}.NAME.")
+            case msgspec.inspect.UnionType(types=(msgspec.inspect.StructType(cls=inner), *_)) if inner is not TlsConfig:
+                yield f"{prefix}{name}"
+                yield from _keys(inner, f"{prefix}{name}.")
             case msgspec.inspect.DictType():
                 yield f"{prefix}{name}.NAME"
             case msgspec.inspect.VarTupleType(item_type=msgspec.inspect.StructType(cls=inner)):
@@ -466,6 +513,7 @@ def _default(kind: type[msgspec.Struct], key: str) -> object:
     for section in sections:
         inner = {field.encode_name: field.type for field in info.fields}[section]
         info = getattr(inner, "value_type", None) or getattr(inner, "item_type", None) or inner
+        info = info.types[0] if isinstance(info, msgspec.inspect.UnionType) else info
     field = {field.encode_name: field for field in info.fields}[name]
     return (
         field.default_factory()

@@ -19,7 +19,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from frost_sidecar.testing.processes import ProcessCluster
+from frost_sidecar.testing.processes import EVERYTHING, ProcessCluster
 
 NAME = "frost-coordinator.frost.svc"
 MESSAGE = b"header.payload"
@@ -41,7 +41,7 @@ class Original:
         self.toml.write_text(
             f"server.client_names = ['DNS:{NAME}']\n"
             "plugins.transport_mtls = {}\nplugins.auth_hs256.accept_undated = true\n"
-            f"plugins.audit_worm.path = '{folder / 'drop-in-audit.log'}'\n{signers}"
+            f"plugins.audit_worm.path = '{folder / 'drop-in-audit.log'}'\n{signers}{EVERYTHING}"
         )
         self.environment = {
             "BIND": "127.0.0.1:0",

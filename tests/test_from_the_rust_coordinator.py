@@ -23,8 +23,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from frost_sidecar.config import DEFAULT_BIND, ENVIRONMENT, Config
+from frost_sidecar.config import DEFAULT_BIND, Config
 from frost_sidecar.model import Answer, Call
+from frost_sidecar.process import ENVIRONMENT
 from frost_sidecar.testing.behaviour import Behaviour, Handle
 from frost_sidecar.testing.cluster import MemoryCluster
 from frost_sidecar.testing.processes import ProcessCluster

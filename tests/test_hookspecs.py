@@ -31,11 +31,14 @@ from frost_sidecar.hookspecs import (
     Hook,
     IdempotencyStore,
     PluginContext,
+    Policy,
     Specification,
 )
+from frost_sidecar.metrics import SignerMetrics, new_registry
 from frost_sidecar.model import Call, Signer
 from frost_sidecar.plugins import hookimpl, load
-from frost_sidecar.signer import NodeConfig
+from frost_sidecar.policy import Policies
+from frost_sidecar.signer import NodeConfig, Permissions
 from frost_sidecar.testing.behaviour import unreachable
 from frost_sidecar.testing.cluster import MemoryCluster
 from frost_sidecar.testing.idempotency_contract import IdempotencyStoreContract
@@ -130,7 +133,7 @@ def test_the_contract_agrees_with_itself() -> None:
     assert sorted(hooks) == sorted(PRODUCTS) == sorted(get_args(Hook))
     for hook in get_args(Hook):
         function = getattr(Specification, hook)
-        assert get_type_hints(function) == {"context": PluginContext, "return": PRODUCTS[hook]}
+        assert get_type_hints(function) == {"context": PluginContext, "return": PRODUCTS[hook] | None}
         assert function.__doc__
     with pytest.raises(TypeError, match=r"[Pp]rotocol"):  # signatures alone: there is nothing to call
         cast("Any", Specification)()
@@ -191,6 +194,24 @@ async def test_the_policy_example_as_a_distribution(tmp_path: Path, monkeypatch:
             with pytest.raises(Denied, match=f"^{name}: "):
                 await coordinator.sign(wrong)
     del sys.modules[module]
+
+
+async def test_the_policy_example_in_a_signer(tmp_path: Path, example: Import) -> None:
+    settings = {"issuer": "https://mint.example"}
+    node = NodeConfig.build({"name": "s", "dev": True, "plugins": {"memory": {}, "example": settings}})
+    memory = ModuleType("memory")
+    cluster = MemoryCluster(tmp_path)
+    setattr(memory, "make_authenticator", hookimpl(_returning(cluster.tokens)))  # noqa: B010 - a module's attribute
+    loaded = load(node, "signer", given={"memory": memory, "example": example("Policy")})
+    permissions = Permissions(node, SignerMetrics(new_registry()), Policies(loaded.all("make_policy", Policy), 1.0))
+    for message, allowed in (
+        (_signing_input(iss="https://mint.example", iat=0, exp=3600), True),
+        (_signing_input(iss="https://other.example", iat=0, exp=60), False),
+        (b"plain bytes", False),
+    ):
+        jws = permissions.check_message("default", cluster.group_public, message)
+        why = await permissions.decide("DNS:coordinator.test one", "default", message, jws, "r")
+        assert (why is None) == allowed
 
 
 @pytest.mark.parametrize(("zone", "members"), [("ad-1", {1, 4}), ("ad-2", {2, 5})])

@@ -264,16 +264,19 @@ def test_there_are_more_than_a_hundred_kinds() -> None:
     assert len(BODIES) + len(HEADERS) + len(BATCHES) + len(PATHS) + len(RAW) > 120
 
 
+BEGUN = b"POST /sign HTTP/1.1\r\nHost: a\r\nX-Frost-Sidecar: 1\r\nContent-Length: 1000\r\n\r\n{"
+
+
 async def test_a_body_longer_than_announced_or_cut_short_harms_nobody(short_path: Path) -> None:
     sidecar = MemorySidecar(short_path, server={"body_seconds": 0.3})
     async with sidecar.serving() as http:
         for _ in range(20):
             _, writer = await asyncio.open_unix_connection(sidecar.path)
-            writer.write(b"POST /sign HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
+            writer.write(BEGUN)
             await writer.drain()
             writer.close()
         reader, writer = await asyncio.open_unix_connection(sidecar.path)
-        writer.write(b"POST /sign HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
+        writer.write(BEGUN)
         answer = await asyncio.wait_for(reader.read(4096), 5)
         writer.close()
         assert answer.startswith(b"HTTP/1.1 400")

@@ -231,6 +231,9 @@ def test_what_is_asked_for_makes_the_fingerprint() -> None:
 def test_no_two_callers_share_a_key() -> None:
     users = [
         Caller("unix:uid=1000,gid=1000", "unix"),
+        Caller("unix:uid=1000,gid=1000", "unix", "mint"),
+        Caller("unix:uid=1000,gid=1000", "unix", ""),
+        Caller("unix:uid=1000,gid=1000", "unix", "other"),
         Caller("unix:uid=1000,gid=1000", "tcp"),
         Caller("in-process", "in-process"),
         Caller("in-process", "tcp"),

@@ -43,7 +43,7 @@ from frost_sidecar.jose import (
     signing_input,
     thumbprint,
 )
-from frost_sidecar.policy import parse_jws
+from frost_sidecar.jws import parse_jws
 
 # RFC 8037, appendix A: the public key, its thumbprint, and the JWS signed with it.
 RFC_X = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"

@@ -133,7 +133,7 @@ WIRE_MEMBERS = {
     "CommitmentsAnswer": {"identifier", "epoch", "commitments", "expires_in"},
     "Session": {"session", "msg", "commitments"},
     "SharesRequest": {"key", "epoch", "sessions", "replenish"},
-    "ShareResult": {"session", "share", "error"},
+    "ShareResult": {"session", "share", "error", "detail"},
     "SharesAnswer": {"identifier", "epoch", "results", "commitments", "expires_in"},
     "KeyInfo": {"identifier", "min_signers", "group_public", "verifying_share"},
     "InfoAnswer": {"protocols", "name", "epoch", "keys"},

@@ -129,8 +129,8 @@ def test_queries_speak_of_what_exists(query: str) -> None:
         ("rate(frost_coordinator_signs[5m])", ["frost_coordinator_signs"]),
         ("frost_coordinator_requests_in_flight_count", ["frost_coordinator_requests_in_flight_count"]),
         ("sum by (zone) (frost_coordinator_audit_backlog)", ["zone"]),
-        ('frost_signer_refusals_total{why="token"}', ["why"]),
-        ('frost_signer_refusals_total{reason="token", kind=~"a"}', ["kind"]),
+        ('frost_signer_refusals_total{why="token-body"}', ["why"]),
+        ('frost_signer_refusals_total{reason="token-body", kind=~"a"}', ["kind"]),
     ],
 )
 def test_a_wrong_query_is_found(query: str, wrong: list[str]) -> None:

@@ -347,7 +347,10 @@ def _raises(error: Exception) -> Build:
         (Twice(), "has 2 functions for make_policy"),
         (object(), "offers no hook"),
         (None, "is configured but not installed"),
-        (policy(lambda _: None), "make_policy must return a Policy, not NoneType"),
+        (
+            policy(lambda _: None),
+            "offers nothing that a coordinator uses, as it is configured; remove",
+        ),
         (policy(lambda _: Nothing), "make_policy must return a Policy, not ABCMeta"),
         (policy(lambda _: ZoneSpread()), "make_policy must return a Policy, not ZoneSpread"),
         (policy(lambda _: SimpleNamespace(decide=1)), "make_policy must return a Policy, not SimpleNamespace"),
@@ -501,9 +504,9 @@ def test_a_coordinator_takes_any_number_of_the_others() -> None:
         ({}, ConfigError, "plugins: a signer needs at least 1 plugin with the hook make_authenticator"),
         ({"p": policy()}, ConfigError, "plugins: a signer needs at least 1"),
         (
-            {"a": OnlyAuthenticator(), "p": policy()},
+            {"a": OnlyAuthenticator(), "p": OnlySink()},
             PluginError,
-            r"plugin p: has no hook that a signer uses; remove \[plugins\.p\]",
+            r"plugin p: offers nothing that a signer uses, as it is configured; remove \[plugins\.p\]",
         ),
     ],
 )
@@ -513,16 +516,50 @@ def test_a_signer_with_too_few_or_useless_ones(plugins: dict[str, object], error
         load(config, "signer", given=plugins)
 
 
-def test_a_signer_builds_authenticators_alone() -> None:
+def test_a_signer_builds_authenticators_and_policies_alone() -> None:
     class Everything(OnlyAuthenticator):
         @hookimpl
         def make_policy(self, context: PluginContext) -> Policy:
+            return Nothing()
+
+        @hookimpl
+        def make_selector(self, context: PluginContext) -> Selector:
             raise AssertionError("a signer has no use for it")
 
     config = NodeConfig.build({"name": "signer-1", "dev": True, "plugins": {"a": {}, "b": {}}})
     loaded = load(config, "signer", given={"a": Everything(), "b": OnlyAuthenticator()})
     assert [name for name, _ in loaded.all("make_authenticator", Authenticator)] == ["a", "b"]
-    assert list(loaded.products) == ["make_authenticator"]
+    assert [name for name, _ in loaded.all("make_policy", Policy)] == ["a"]
+    assert list(loaded.products) == ["make_authenticator", "make_policy"]
+
+
+class Issuing(OnlyAuthenticator):
+    """Checks tokens and could issue them, too."""
+
+    def __init__(self, *, issues: bool = True) -> None:
+        self.issues = issues
+
+    @hookimpl
+    def make_token_issuer(self, context: PluginContext) -> TokenIssuer | None:
+        return Nothing() if self.issues else None
+
+
+def test_of_several_that_issue_tokens_the_configuration_names_one() -> None:
+    given = {"both": Both(), "extra": Issuing()}
+    with pytest.raises(
+        ConfigError,
+        match=r"exactly 1 plugin with the hook make_token_issuer; configured: both, extra; token\.plugin says which",
+    ):
+        load(_config({"extra": {}}), "coordinator", given=given)
+    for name in ("both", "extra"):
+        loaded = load(_config({"extra": {}}, token={"plugin": name}), "coordinator", given=given)
+        assert loaded.only("make_token_issuer", TokenIssuer)[0] == name
+        assert [each for each, _ in loaded.all("make_authenticator", Authenticator)] == ["extra"]
+
+
+def test_a_hook_that_returns_none_offers_nothing() -> None:
+    loaded = load(_config({"extra": {}}), "coordinator", given={"both": Both(), "extra": Issuing(issues=False)})
+    assert loaded.only("make_token_issuer", TokenIssuer)[0] == "both"
 
 
 @pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "a", "b"), ("b", "c", "a")])

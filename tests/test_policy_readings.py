@@ -8,7 +8,7 @@ import pytest
 
 from frost_sidecar.encoding import b64url
 from frost_sidecar.errors import MalformedRequest
-from frost_sidecar.policy import parse_jws
+from frost_sidecar.jws import parse_jws
 
 HEADER = b64url(b'{"alg":"EdDSA"}').encode()
 CLAIMS = b64url(b'{"sub":"alice"}').encode()

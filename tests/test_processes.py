@@ -27,6 +27,7 @@ import pytest
 from frost_sidecar.testing.processes import LYING, ProcessCluster
 
 ROOT = Path(__file__).parent.parent
+PROGRAM = {"X-Frost-Sidecar": "1"}
 GOOD = {"msg_b64": base64.b64encode(b"header.payload").decode()}
 
 
@@ -45,7 +46,7 @@ def post(cluster: ProcessCluster, body: Any, headers: dict[str, str] | None = No
     connection = UnixConnection(cluster.socket)
     try:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        connection.request("POST", "/sign", data, headers or {})
+        connection.request("POST", "/sign", data, {**PROGRAM, **(headers or {})})
         response = connection.getresponse()
         return response.status, json.loads(response.read())
     finally:
@@ -158,7 +159,7 @@ def test_memory_of_the_sidecar_stays_flat_under_hostile_bodies(cluster: ProcessC
         connection = UnixConnection(cluster.socket)
         for number in range(count):
             try:
-                connection.request("POST", "/sign", HOSTILE[number % len(HOSTILE)])
+                connection.request("POST", "/sign", HOSTILE[number % len(HOSTILE)], PROGRAM)
                 response = connection.getresponse()
                 assert 400 <= response.status < 500
                 response.read()
@@ -244,7 +245,7 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> N
     assert demo.returncode == 0, demo.stdout + demo.stderr
     for words in ("PyJWT", "in-process", "Kill signer 1", "signer 2: bad-share", "changed copy: found", "worked"):
         assert words in demo.stdout, words
-    assert demo.stdout.count("✓") == 8
+    assert demo.stdout.count("✓") == 9
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,11 +257,11 @@ def test_the_kept_demo_runs_until_interrupted_and_its_curl_line_signs() -> None:
             lines: list[str] = []
             while not lines or ("Ctrl-C" not in lines[-1] and lines[-1]):
                 lines.append(demo.stdout.readline())
-            [sign] = [line.strip() for line in lines if "/sign -d" in line]
-            curl, _, _, path, url, _, body = shlex.split(sign)
-            assert (curl, url) == ("curl", "http://sidecar/sign")
+            [sign] = [line.strip() for line in lines if "/sign -H" in line]
+            curl, _, _, path, url, _, header, _, body = shlex.split(sign)
+            assert (curl, url, header) == ("curl", "http://sidecar/sign", "X-Frost-Sidecar: 1")
             connection = UnixConnection(Path(path))
-            connection.request("POST", "/sign", body)
+            connection.request("POST", "/sign", body, PROGRAM)
             answer = json.loads(connection.getresponse().read())
             connection.close()
             assert set(answer) >= {"signature_b64", "group_public_b64"}

@@ -214,7 +214,9 @@ async def test_a_file_in_the_sockets_place_is_not_removed(sidecar: MemorySidecar
     [
         ({"socket_owner": "nobody-of-this-name"}, "no user"),
         ({"socket_group": "nobody-of-this-name"}, "no group"),
-        ({"socket": "/nonexistent-folder/s"}, "cannot make"),
+        ({"socket_owner": "4294967295"}, "no user"),
+        ({"socket_group": "99999999999"}, "no group"),
+        ({"socket": "/nonexistent-folder/of-it/s"}, "there is no folder /nonexistent-folder"),
         ({"socket": "/tmp/" + "x" * 120}, "too long"),
         ({"socket": None}, "FROST_SIDECAR_SOCKET"),
     ],

@@ -23,6 +23,7 @@ from frost_sidecar.model import Answer, Call, Signed
 from frost_sidecar.target import Options, connect, connect_blocking
 from frost_sidecar.testing import behaviour
 from frost_sidecar.testing import cluster as kit
+from frost_sidecar.testing.processes import EVERYTHING
 from frost_sidecar.testing.sidecar import MemorySidecar
 
 FORBIDDEN = b"forbidden"
@@ -82,7 +83,7 @@ def _toml(sidecar: MemorySidecar, folder: Path, signing: Mapping[str, float]) ->
     lines += [f"signing.{name} = {value}" for name, value in signing.items()]
     for each in sidecar.cluster.config.signers:
         lines += ["[[signers]]", f'identifier = {each.identifier}\nurl = "{each.url}"\nzone = "{each.zone}"']
-    return "\n".join(lines)
+    return "\n".join(lines) + EVERYTHING
 
 
 def _sidecar(folder: Path, signing: Mapping[str, float]) -> MemorySidecar:

@@ -201,8 +201,8 @@ async def test_refusals_are_counted(short_path: Path) -> None:
             await http.post("/sign", json=BODY)
         async with unix.get("/metrics") as response:
             text = await response.text()
-    assert 'frost_coordinator_refusals_total{reason="certificate"} 1.0' in text
-    assert 'frost_coordinator_refusals_total{reason="token"} 2.0' in text
+    assert 'frost_coordinator_refusals_total{reason="certificate-name"} 1.0' in text
+    assert 'frost_coordinator_refusals_total{reason="token-unknown"} 2.0' in text
 
 
 async def test_a_refused_caller_is_answered_before_its_body_is_read(short_path: Path) -> None:

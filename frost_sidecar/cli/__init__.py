@@ -7,6 +7,7 @@ import sys
 import typer
 
 from frost_sidecar.cli.audit import audit
+from frost_sidecar.cli.check import check
 from frost_sidecar.cli.demo import demo
 from frost_sidecar.cli.keygen import keygen
 from frost_sidecar.cli.plugins import plugins
@@ -28,6 +29,7 @@ app.command()(serve)
 app.command()(signer)
 app.command()(sign)
 app.command()(verify)
+app.command()(check)
 app.add_typer(keygen, name="keygen")
 app.add_typer(audit, name="audit")
 app.command()(plugins)

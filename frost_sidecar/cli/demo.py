@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import secrets
 import shutil
 import signal
 import tempfile
@@ -22,13 +24,39 @@ from rich.markup import escape
 
 from frost_sidecar.client import AsyncSidecarClient
 from frost_sidecar.config import Config
+from frost_sidecar.contract import PROGRAM_HEADER, PROGRAM_VALUE
 from frost_sidecar.coordinator import Coordinator
 from frost_sidecar.encoding import b64decode, b64encode, b64url
-from frost_sidecar.errors import ConfigError
+from frost_sidecar.errors import ConfigError, Denied
+from frost_sidecar.jose import thumbprint
 from frost_sidecar.mint import Mint
 from frost_sidecar.testing.processes import LYING, ClusterError, ProcessCluster
 
 console = Console(highlight=False, soft_wrap=True)
+
+_RULES = """
+[policies.demo]
+iss = ["demo-mint"]
+max_lifetime_seconds = 300
+"""
+_GRANTS = """
+[callers.demo]
+in_process = true
+unix = { uid = UID }
+
+[[grants]]
+caller = "demo"
+policy = "demo"
+"""
+_ANYTHING = """
+[callers.captured]
+in_process = true
+
+[[grants]]
+caller = "captured"
+opaque = true
+"""
+"""What a coordinator would say that somebody has got hold of."""
 
 
 NEEDED = {
@@ -58,7 +86,8 @@ def demo(
     started = time.monotonic()
     try:
         with _step("Deal a key 2-of-3, make an authority and certificates"):
-            cluster = ProcessCluster(folder)
+            grants = _GRANTS.replace("UID", str(os.getuid())) + _RULES
+            cluster = ProcessCluster(folder, grants=grants, signer_rules=_RULES, signer_policy="demo")
         with cluster:
             anyio.run(_story, cluster)
             if keep:
@@ -80,27 +109,31 @@ async def _story(cluster: ProcessCluster) -> None:
     with _step("Start three signers (mTLS, one a zone) and the sidecar (Unix socket)"):
         await anyio.to_thread.run_sync(cluster.start)
     async with aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(path=str(cluster.socket)), timeout=aiohttp.ClientTimeout(total=15)
+        connector=aiohttp.UnixConnector(path=str(cluster.socket)),
+        timeout=aiohttp.ClientTimeout(total=15),
+        headers={PROGRAM_HEADER: PROGRAM_VALUE},
     ) as http:
         with _step("Mint a JWT through the socket; PyJWT, which knows nothing of us, verifies it"):
-            token, key, who = await _mint(http)
+            token, key, who = await _mint(http, cluster)
             _note(f"signers {who}  {token[:40]}…")
             _note(f"public key {b64encode(key)}: plain Ed25519, as if one party had signed")
         with _step("Mint in-process: the same library inside the mint"):
             await _in_process(cluster)
+        with _step("Ask for a token of another issuer: no grant allows it, and no signer signs it"):
+            await _denied(http, cluster)
         with _step("Ask twice for one token, at once, with one idempotency key: one signature"):
             await _twice(cluster)
         with _step("Kill signer 1 (SIGKILL) and mint again"):
             cluster.kill_signer(1)
             for _ in range(5):
-                token, key, who = await _mint(http)
+                token, key, who = await _mint(http, cluster)
             _note(f"5 of 5 minted; the last by signers {who}")
             await anyio.to_thread.run_sync(cluster.start_signer, 1)
         with _step("Put a lying signer in the place of signer 2: its shares are wrong"):
             await anyio.to_thread.run_sync(cluster.stop_signer, 2)
             await anyio.to_thread.run_sync(cluster.start_signer, 2, LYING)
-            _note(await _caught(http))
-            token, key, who = await _mint(http)
+            _note(await _caught(http, cluster))
+            token, key, who = await _mint(http, cluster)
             _note(f"in quarantine; asked for any quorum, signers {who} sign")
     with _step("Verify the audit log, then change one byte in a copy and verify that"):
         report = verify(cluster.audit_log)
@@ -110,9 +143,9 @@ async def _story(cluster: ProcessCluster) -> None:
         _note(f"changed copy: {_tampered(cluster.audit_log)}")
 
 
-async def _mint(http: aiohttp.ClientSession) -> tuple[str, bytes, list[int]]:
+async def _mint(http: aiohttp.ClientSession, cluster: ProcessCluster) -> tuple[str, bytes, list[int]]:
     """A JWT through the socket: token, public key, and who signed."""
-    signing_input = _signing_input("socket")
+    signing_input = _signing_input(cluster)
     async with http.post("http://sidecar/sign", json={"msg_b64": b64url(signing_input)}) as response:
         answer = await response.json(content_type=None)
         if response.status != 200:
@@ -132,13 +165,36 @@ async def _in_process(cluster: ProcessCluster) -> None:
     _note('await Mint(coordinator).jwt({"iss": "demo-mint", "sub": "alice"}, lifetime=60)')
 
 
+async def _denied(http: aiohttp.ClientSession, cluster: ProcessCluster) -> None:
+    """A message outside of the rules, asked of the sidecar, and of a coordinator that has lost its own."""
+    evil = _signing_input(cluster, iss="https://bank.example")
+    async with http.post("http://sidecar/sign", json={"msg_b64": b64url(evil)}) as response:
+        problem = await response.json(content_type=None)
+    if (response.status, problem.get("reason")) != (403, "jws-issuer"):
+        raise StepFailed(f"the sidecar answered {response.status}: {problem}")
+    _note(f"403 {problem['reason']}: {problem['detail']}")
+    captured = cluster.folder / "captured.toml"
+    cluster.write_coordinator(captured, cluster.folder / "captured-audit.log", _ANYTHING)
+    async with Coordinator.open(Config.load(captured, environ={})) as coordinator:
+        try:
+            await coordinator.sign(evil)
+        except Denied as error:
+            _note(f"a coordinator without rules of its own: {error}")
+        else:
+            raise StepFailed("the signers signed what their own rules forbid")
+
+
 async def _twice(cluster: ProcessCluster) -> None:
     tokens = []
     async with AsyncSidecarClient(cluster.socket) as client, anyio.create_task_group() as tasks:
         mint = Mint(client)
 
         async def one() -> None:
-            tokens.append(await mint.jwt({"sub": "alice"}, lifetime=60, jti=True, idempotency_key="order-4711"))
+            tokens.append(
+                await mint.jwt(
+                    {"iss": "demo-mint", "sub": "alice"}, lifetime=60, jti=True, idempotency_key="order-4711"
+                )
+            )
 
         for _ in range(2):
             tasks.start_soon(one)
@@ -147,9 +203,9 @@ async def _twice(cluster: ProcessCluster) -> None:
     _note(f"twice the same: …{tokens[0][-40:]}")
 
 
-async def _caught(http: aiohttp.ClientSession) -> str:
+async def _caught(http: aiohttp.ClientSession, cluster: ProcessCluster) -> str:
     """Ask for signers 1 and 2 and nobody else; what the sidecar says of the liar."""
-    body = {"msg_b64": b64url(_signing_input("lie")), "participants": [1, 2]}
+    body = {"msg_b64": b64url(_signing_input(cluster)), "participants": [1, 2]}
     async with http.post("http://sidecar/sign", json=body) as response:
         problem = await response.json(content_type=None)
     if response.status != 503 or "signer 2: bad-share" not in problem["detail"]:
@@ -171,10 +227,10 @@ def _tampered(log: Path) -> str:
     return f"found: {report.fault}"
 
 
-def _signing_input(jti: str) -> bytes:
+def _signing_input(cluster: ProcessCluster, iss: str = "demo-mint") -> bytes:
     now = int(time.time())
-    header = {"alg": "EdDSA", "typ": "JWT"}
-    claims = {"iss": "demo-mint", "sub": "alice", "iat": now, "exp": now + 60, "jti": f"{jti}-{time.monotonic_ns()}"}
+    header = {"alg": "EdDSA", "typ": "JWT", "kid": thumbprint(cluster.dealt.group_public)}
+    claims = {"iss": iss, "sub": "alice", "iat": now, "exp": now + 60, "jti": secrets.token_hex(8)}
     return b".".join(b64url(json.dumps(each).encode()).encode() for each in (header, claims))
 
 
@@ -195,8 +251,9 @@ def _wait(cluster: ProcessCluster) -> None:
     cluster.start_sidecar()
     console.print("\n[bold]The cluster runs.[/] In another terminal:\n")
     curl = f"curl -sS --unix-socket {cluster.socket} http://sidecar"
-    body = json.dumps({"msg_b64": b64encode(b"hello")})
-    console.print(f"  {curl}/healthz\n  {curl}/sign -d '{body}'\n  {curl}/metrics | grep frost_", markup=False)
+    header, body = f"{PROGRAM_HEADER}: {PROGRAM_VALUE}", json.dumps({"msg_b64": b64encode(_signing_input(cluster))})
+    console.print(f"  {curl}/healthz\n  {curl}/sign -H '{header}' -d '{body}'", markup=False)
+    console.print(f"  {curl}/metrics | grep frost_", markup=False)
     console.print(f"  frost-sidecar audit verify {cluster.audit_log}", markup=False)
     console.print(
         f"\nKill a signer: kill -9 {cluster.pid('signer-3')}. Logs: {escape(str(cluster.folder))}. "

@@ -18,6 +18,8 @@ from frost_sidecar.encoding import b64encode
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.keygen.dealer import Dealt, deal
 from frost_sidecar.keygen.importer import Imported, import_group
+from frost_sidecar.keygen.sealing import SealedFile, reseal_files, seal_files, unseal_files
+from frost_sidecar.sealing import SealingKeys
 
 keygen = typer.Typer(help="Make key material, or take it over.", no_args_is_help=True)
 
@@ -31,6 +33,20 @@ _IMPORTED = (
     "The files that were imported still hold the shares, and whoever had them before may have copies. Hand every share "
     "to its signer, over a safe way, and delete it here and there."
 )
+
+_SEALED = (
+    "What the files held before may still be on the disk: replacing a file does not wipe it, and a snapshot or a "
+    "backup may have it. Seal on a memory file system what no disk may see."
+)
+
+KeyFile = Annotated[
+    Path,
+    typer.Option(
+        "--key-file", "-k", metavar="FILE", help="File with the sealing key; further lines: older keys, newest first."
+    ),
+]
+ShareFiles = Annotated[list[Path], typer.Argument(metavar="SHARE...", help="Share files; replaced where they lie.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
 
 @keygen.callback()
@@ -94,6 +110,40 @@ def import_(
         typer.echo(_as_json(imported))
         return
     _print_table(imported, imported.min_signers, imported.max_signers)
+
+
+@keygen.command()
+def seal(key_file: KeyFile, shares: ShareFiles, as_json: AsJson = False) -> None:
+    """Seal share files with the key in FILE (a JWE, A256GCM); the signer opens them with seal_key_file."""
+    done = seal_files(shares, SealingKeys.load(key_file, setting="--key-file", administrator=True))
+    Console(stderr=True, soft_wrap=True).print(f"[bold yellow]Warning:[/] {_SEALED}")
+    _print_sealed(done, as_json=as_json)
+
+
+@keygen.command()
+def reseal(key_file: KeyFile, shares: ShareFiles, as_json: AsJson = False) -> None:
+    """Seal share files anew with the first key in FILE, whichever of its keys they were sealed with."""
+    keys = SealingKeys.load(key_file, setting="--key-file", administrator=True)
+    _print_sealed(reseal_files(shares, keys), as_json=as_json)
+
+
+@keygen.command()
+def unseal(key_file: KeyFile, shares: ShareFiles, as_json: AsJson = False) -> None:
+    """Open sealed share files and leave them unsealed."""
+    keys = SealingKeys.load(key_file, setting="--key-file", administrator=True)
+    _print_sealed(unseal_files(shares, keys), as_json=as_json)
+
+
+def _print_sealed(files: list[SealedFile], *, as_json: bool) -> None:
+    if as_json:
+        rows = [{"file": str(each.path), "kid": each.kid, "changed": each.changed} for each in files]
+        typer.echo(json.dumps({"files": rows}))
+        return
+    print_table(
+        "sealed" if files[0].kid is not None else "not sealed",
+        [(str(each.path), each.kid or "none", "yes" if each.changed else "no, it was so already") for each in files],
+        columns=("file", "key", "changed"),
+    )
 
 
 def _public_key(group: str | None) -> bytes | None:

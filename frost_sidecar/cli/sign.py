@@ -12,11 +12,11 @@ import msgspec
 import typer
 
 from frost_sidecar.cli.files import read
-from frost_sidecar.config import TlsConfig
 from frost_sidecar.encoding import b64encode, decode_json
 from frost_sidecar.errors import ConfigError, MalformedRequest
 from frost_sidecar.mint import JwtOptions, Mint
 from frost_sidecar.model import MAX_MESSAGE_BYTES, Signed, TlsFiles
+from frost_sidecar.process import TlsConfig
 from frost_sidecar.target import Options, connect
 
 _TLS = TlsConfig()

@@ -19,7 +19,8 @@ _BATCH: Final = b"frost-sidecar/idempotency/1/batch"
 def scope_of(caller: Caller, idempotency_key: str) -> str:
     """The store's name for a caller's key: 64 hexadecimal digits, the same at every replica.
 
-    A caller is channel and subject together: a token's subject that spells a Unix user's is somebody else. The key
+    A caller is channel, subject and configured name together: a token's subject that spells a Unix user's is somebody
+    else, and so is another program of the same user, whose grants may differ. The key
     itself does not show, so a store's administrator cannot read what callers chose.
 
     Raises:
@@ -27,7 +28,13 @@ def scope_of(caller: Caller, idempotency_key: str) -> str:
     """
     if not IDEMPOTENCY_KEY.match(idempotency_key):
         raise MalformedRequest("the idempotency key must be 1 to 255 characters of printable ASCII without blanks")
-    return _digest(_SCOPE, _text(caller.source), _text(caller.subject), _text(idempotency_key)).hex()
+    return _digest(
+        _SCOPE,
+        _text(caller.source),
+        _text(caller.subject),
+        _optional(None if caller.name is None else [_text(caller.name)]),
+        _text(idempotency_key),
+    ).hex()
 
 
 def request_fingerprint(request: SignRequest) -> bytes:

@@ -15,7 +15,7 @@ import anyio
 import msgspec
 
 from frost_sidecar.channel import usable_names
-from frost_sidecar.errors import Denied, Overloaded, Unauthenticated
+from frost_sidecar.errors import Denied, Overloaded, Refusal, Unauthenticated
 from frost_sidecar.hookspecs import Authenticator
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import SignerMetrics
@@ -64,14 +64,10 @@ class Gate:
         try:
             claims = _claims(await self._identity(Credentials(token, certificate_names)))
             self._check(claims, body)
-        except Unauthenticated:
-            self._metrics.refusals.labels("token").inc()
-            raise
-        try:
             # From here to the end nothing awaits: of two calls with one token, one comes second.
             self._seen.add((claims.iss, claims.jti), claims.exp + self._rules.leeway_seconds, self._clock())
-        except (Unauthenticated, Overloaded):
-            self._metrics.refusals.labels("replay").inc()
+        except (Unauthenticated, Overloaded) as error:
+            self._metrics.refused(error)
             raise
         return f"{name} {claims.sub}"
 
@@ -84,13 +80,15 @@ class Gate:
         usable = usable_names(names)
         allowed = [name for name in self._names if name in usable] if self._names else [",".join(usable)]
         if not usable or not allowed:
-            self._metrics.refusals.labels("certificate").inc()
-            raise Denied("the client certificate carries no name that may call this signer")
+            text = "the client certificate carries no name that may call this signer"
+            error = Denied(text, reason="certificate-name")
+            self._metrics.refused(error)
+            raise error
         return allowed[0]
 
     async def _identity(self, credentials: Credentials) -> Identity:
         if not credentials.token:
-            raise Unauthenticated("a bearer token is needed, in one Authorization header")
+            raise Unauthenticated("a bearer token is needed, in one Authorization header", reason="token-missing")
         for plugin, authenticator in self._authenticators:
             try:
                 with anyio.fail_after(AUTHENTICATOR_SECONDS):
@@ -102,28 +100,38 @@ class Gate:
                 raise Unauthenticated("the token could not be checked") from None
             if identity is not None:
                 return identity
-        raise Unauthenticated("no authenticator knows this kind of token")
+        raise Unauthenticated("no authenticator knows this kind of token", reason="token-unknown")
 
     def _check(self, claims: TokenClaims, body: bytes) -> None:
         now, leeway, subjects = self._clock(), self._rules.leeway_seconds, self._rules.subjects
         short = f"1 to {MAX_CLAIM_LENGTH}"
-        wrong = {
-            "the iss is not one that this signer trusts": claims.iss not in self._rules.issuers,
-            "the aud is not this signer": claims.aud != self._audience,
-            f"the sub is not {short} printable characters": not _is_short(claims.sub) or not claims.sub.isprintable(),
-            "the sub may not call this signer": bool(subjects) and claims.sub not in subjects,
-            "the iat is in the future; check the clocks": claims.iat > now + leeway,
-            "the nbf is in the future; check the clocks": claims.nbf > now + leeway,
-            "it is expired": claims.exp <= now - leeway,
-            f"the exp is not within {MAX_TOKEN_LIFETIME} s after the iat": not (
-                0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME
+        rows: tuple[tuple[bool, Refusal, str], ...] = (
+            (claims.iss not in self._rules.issuers, "token-issuer", "the iss is not one that this signer trusts"),
+            (claims.aud != self._audience, "token-audience", "the aud is not this signer"),
+            (
+                not _is_short(claims.sub) or not claims.sub.isprintable(),
+                "token-subject",
+                f"the sub is not {short} printable characters",
             ),
-            f"the jti is not {short} characters": not _is_short(claims.jti),
-            "the body_sha256 is not the digest of this body": not _equal(claims.body_sha256, body_digest(body)),
-        }
-        faults = [fault for fault, applies in wrong.items() if applies]
-        if faults:
-            raise Unauthenticated(f"the token is refused: {faults[0]}")
+            (bool(subjects) and claims.sub not in subjects, "token-subject", "the sub may not call this signer"),
+            (claims.iat > now + leeway, "token-not-yet-valid", "the iat is in the future; check the clocks"),
+            (claims.nbf > now + leeway, "token-not-yet-valid", "the nbf is in the future; check the clocks"),
+            (claims.exp <= now - leeway, "token-expired", "it is expired"),
+            (
+                not 0 < claims.exp - claims.iat <= MAX_TOKEN_LIFETIME,
+                "token-lifetime",
+                f"the exp is not within {MAX_TOKEN_LIFETIME} s after the iat",
+            ),
+            (not _is_short(claims.jti), "token-claims", f"the jti is not {short} characters"),
+            (
+                not _equal(claims.body_sha256, body_digest(body)),
+                "token-body",
+                "the body_sha256 is not the digest of this body",
+            ),
+        )
+        for wrong, reason, text in rows:
+            if wrong:
+                raise Unauthenticated(f"the token is refused: {text}", reason=reason)
 
 
 class _SeenTokens:
@@ -140,7 +148,7 @@ class _SeenTokens:
                 break
             self._names.discard(heapq.heappop(self._by_expiry)[1])
         if name in self._names:
-            raise Unauthenticated("the token was used before")
+            raise Unauthenticated("the token was used before", reason="token-replayed")
         if len(self._names) >= self._capacity:
             raise Overloaded("too many tokens in the last minute to tell whether this one was used before")
         self._names.add(name)
@@ -151,9 +159,13 @@ def _claims(identity: Identity) -> TokenClaims:
     try:
         claims = msgspec.convert(identity.claims, TokenClaims)
     except msgspec.ValidationError as error:
-        raise Unauthenticated(f"the token's claims are not those of the signer protocol: {error}") from None
+        raise Unauthenticated(
+            f"the token's claims are not those of the signer protocol: {error}", reason="token-claims"
+        ) from None
     if claims.sub != identity.subject:
-        raise Unauthenticated("the token's sub is not the subject that its authenticator proved")
+        raise Unauthenticated(
+            "the token's sub is not the subject that its authenticator proved", reason="token-subject"
+        )
     return claims
 
 

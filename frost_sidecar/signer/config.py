@@ -14,6 +14,12 @@ A whole file::
 
     [keys.default]
     share = "share.json"
+    policy = "access-token"
+
+    [policies.access-token]
+    typ = ["at+jwt"]
+    iss = ["https://mint.example"]
+    max_lifetime_seconds = 900
 
     [clients]
     names = ["DNS:coordinator.mint.example"]
@@ -31,9 +37,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from frost_sidecar.addressing import parse_address
-from frost_sidecar.config import CertificateName, Count, Name, ProcessConfig, Seconds
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.model import KeyName
+from frost_sidecar.process import CertificateName, Count, Name, ProcessConfig, Seconds
+from frost_sidecar.rules import JwsRules
 from frost_sidecar.wire import MAX_BODY_BYTES, MAX_COMMITMENTS
 
 
@@ -41,7 +48,11 @@ class ShareConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """This signer's share of one group key."""
 
     share: str = "share.json"
-    """File with the crate's key package as JSON, mode 0600, relative to ``state``."""
+    """File with the crate's key package as JSON, mode 0600, relative to ``state``; sealed with ``seal_key_file``."""
+    policy: Name | None = None
+    """A name in ``[policies]``: only JWS signing input that keeps those rules is signed. None: any bytes are."""
+    clients: tuple[CertificateName, ...] = ()
+    """Clients that may use this key; empty: all that may call."""
 
 
 class TokenRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +100,10 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
     """``HOST:PORT`` of the protocol's listener, always mTLS. Port 0 takes a free one, which the log names."""
     metrics_bind: str | None = None
     """``HOST:PORT`` of a plain-HTTP listener for /healthz and /metrics alone; keep it internal."""
+    seal_key_file: str | None = None
+    """File with the key that the share files are sealed with (``frost-sidecar keygen seal``); then all must be."""
+    policies: Annotated[dict[Name, JwsRules], Meta(max_length=256)] = msgspec.field(default_factory=dict)
+    """Rules for what this signer signs, whatever its clients say: by names of your own."""
     keys: dict[KeyName, ShareConfig] = msgspec.field(default_factory=lambda: {"default": ShareConfig()})
     token: TokenRules = TokenRules()
     clients: ClientRules = ClientRules()
@@ -105,6 +120,20 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
             raise ConfigError(
                 'say which certificates may call, as in ["DNS:coordinator.example"]', path="clients.names"
             )
+
+        for name, rules in self.policies.items():
+            rules.validate(f"policies.{name}")
+        for name, key in self.keys.items():
+            if key.policy is not None and key.policy not in self.policies:
+                raise ConfigError(f"{key.policy!r} is not one of policies", path=f"keys.{name}.policy")
+            for client in key.clients:
+                if self.clients.names and client not in self.clients.names:
+                    raise ConfigError(f"{client!r} is not one of clients.names", path=f"keys.{name}.clients")
+
+    @property
+    def seal_key_path(self) -> Path | None:
+        """The file of the sealing keys, absolute."""
+        return None if self.seal_key_file is None else self.path(self.seal_key_file)
 
     def share_path(self, key: str) -> Path:
         """The file of the key's share, absolute."""

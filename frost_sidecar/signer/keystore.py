@@ -1,4 +1,4 @@
-"""Loads key shares from files that nobody else can read.
+"""Loads key shares from files that nobody else can read, sealed or not.
 
 A share is parsed once into the binding's opaque object, and only that object travels on. No error of this module
 carries a byte of the file: not in its message, and not as its context, which crash reporters print.
@@ -6,8 +6,6 @@ carries a byte of the file: not in its message, and not as its context, which cr
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,65 +13,67 @@ from frost_ed25519 import FrostError
 from frost_ed25519.keys import KeyPackage
 
 from frost_sidecar.errors import ConfigError
+from frost_sidecar.private_file import read_private, wipe
+from frost_sidecar.sealing import MAX_SEALED_BYTES, CannotOpen, SealingKeys, is_sealed
 
 _MAX_SHARE_BYTES = 64 * 1024
+SEAL_KEY_SETTING = "seal_key_file"
 
 
-def load_shares(files: Mapping[str, Path]) -> dict[str, KeyPackage]:
-    """The key shares, by key name.
+def load_shares(files: Mapping[str, Path], *, seal_key_file: Path | None = None) -> dict[str, KeyPackage]:
+    """The key shares, by key name. With ``seal_key_file`` all must be sealed with a key in it; without, none may be.
 
     Raises:
-        ConfigError: a file cannot be read, is open to others, or holds no key package; names the file.
+        ConfigError: a file cannot be read, is open to others, cannot be opened, or holds no key package; names the
+            file.
     """
-    return {key: load_share(path, setting=f"keys.{key}.share") for key, path in files.items()}
+    keys = None if seal_key_file is None else SealingKeys.load(seal_key_file, setting=SEAL_KEY_SETTING)
+    return {key: load_share(path, setting=f"keys.{key}.share", keys=keys) for key, path in files.items()}
 
 
-def load_share(path: Path, *, setting: str) -> KeyPackage:
-    """The key share in ``path``; a symbolic link is followed, and what it leads to is checked."""
-    content = _read_private(path, setting)
-    share = _parse(content)
+def load_share(path: Path, *, setting: str, keys: SealingKeys | None = None) -> KeyPackage:
+    """The key share in ``path``; a symbolic link is followed, and what it leads to is checked.
+
+    Raises:
+        ConfigError: as :func:`load_shares`.
+    """
+    most = _MAX_SHARE_BYTES if keys is None else MAX_SEALED_BYTES
+    content = read_private(path, what="a key share", most=most, setting=setting)
+    try:
+        share, fault = _share(content, keys)
+    finally:
+        wipe(content)
     if share is None:
-        raise ConfigError(f"{path} holds no key package of frost-ed25519 (JSON, version 3)", path=setting)
+        raise ConfigError(f"{path} {fault}", path=setting)
     return share
 
 
-def _parse(content: bytes) -> KeyPackage | None:
+def _share(content: bytearray, keys: SealingKeys | None) -> tuple[KeyPackage | None, str]:
+    """The share, or what is wrong, as the end of a sentence."""
+    fault = "holds no key package of frost-ed25519 (JSON, version 3)"
+    if keys is None:
+        if is_sealed(content):
+            return None, f"is sealed; name the file with its key in {SEAL_KEY_SETTING}"
+        return _parse(content), fault
+    if not is_sealed(content):
+        return None, (
+            f"is not sealed, and with {SEAL_KEY_SETTING} every share must be; run: frost-sidecar keygen seal, "
+            "or put back the sealed one"
+        )
+    try:
+        opened = keys.open(content)
+    except CannotOpen as error:
+        return None, str(error)
+    try:
+        return _parse(opened), fault
+    finally:
+        wipe(opened)
+
+
+def _parse(content: bytearray) -> KeyPackage | None:
     try:
         share = KeyPackage.from_json(content.decode("utf-8"))
         int(share.identifier)
     except (FrostError, ValueError):
         return None
     return share
-
-
-def _read_private(path: Path, setting: str) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", path=setting) from None
-    try:
-        _check(os.fstat(descriptor), path, setting)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(_MAX_SHARE_BYTES)
-    finally:
-        os.close(descriptor)
-
-
-def _check(status: os.stat_result, path: Path, setting: str) -> None:
-    """Check the opened file, so that nobody can exchange it between the check and the reading."""
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{path} is not a file", path=setting)
-    if status.st_mode & 0o077:
-        raise ConfigError(
-            f"{path} holds a key share and is open to other users (mode {stat.S_IMODE(status.st_mode):04o}); "
-            f"run: chmod 600 {path}",
-            path=setting,
-        )
-    if status.st_uid not in (os.geteuid(), 0):
-        raise ConfigError(
-            f"{path} holds a key share and belongs to user {status.st_uid}; "
-            f"it must belong to root or to this process's user, {os.geteuid()}",
-            path=setting,
-        )
-    if status.st_size > _MAX_SHARE_BYTES:
-        raise ConfigError(f"{path} is too large for a key share", path=setting)

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import anyio
 from aiohttp import hdrs, web
 from frost_ed25519.keys import KeyPackage
 
 from frost_sidecar import plugins
-from frost_sidecar.channel import bearer, bind, certificate_names, server_context, spell
-from frost_sidecar.hookspecs import Authenticator
+from frost_sidecar.channel import bearer, bind, certificate_names, spell
+from frost_sidecar.errors import Denied, PluginError, Refusal
+from frost_sidecar.following import Following
+from frost_sidecar.hookspecs import Authenticator, Component, Policy
+from frost_sidecar.identity import ServerIdentity
 from frost_sidecar.listener import Exchange, Handler, Limits, Listener
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import SignerMetrics, new_registry, render
+from frost_sidecar.policy import Policies
 from frost_sidecar.problem import CONTENT_TYPE
 from frost_sidecar.signer.access import Gate
 from frost_sidecar.signer.config import NodeConfig
 from frost_sidecar.signer.keystore import load_shares
 from frost_sidecar.signer.node import OnUsed, SignerNode
 from frost_sidecar.signer.nonces import NonceStore
+from frost_sidecar.signer.permission import POLICY_SECONDS, Permissions
 from frost_sidecar.signer.service import STATUSES, SignerService
 from frost_sidecar.wire import COMMITMENTS_PATH, INFO_PATH, SHARES_PATH
+
+C = TypeVar("C", bound=Component)
 
 log = get_logger("frost_sidecar.signer.server")
 
@@ -32,12 +40,23 @@ log = get_logger("frost_sidecar.signer.server")
 class NodeFactory(Protocol):
     """Makes the node: :class:`SignerNode` or a subclass."""
 
-    def __call__(self, name: str, keys: Mapping[str, KeyPackage], nonces: NonceStore, *, on_used: OnUsed) -> SignerNode:
+    def __call__(
+        self,
+        name: str,
+        keys: Mapping[str, KeyPackage],
+        nonces: NonceStore,
+        *,
+        permissions: Permissions,
+        on_used: OnUsed,
+    ) -> SignerNode:
         """The node for this process's keys and nonces."""
 
 
+LISTENER: Final = "listener"
+"""What the files of the protocol's listener are called in logs and metrics."""
 _SWEEP_SECONDS: Final = 15.0
-_FAREWELL_SECONDS: Final = 5.0
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 10.0
 _MORE_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
     HTTPStatus.UNAUTHORIZED: {hdrs.WWW_AUTHENTICATE: "Bearer"},
     HTTPStatus.SERVICE_UNAVAILABLE: {hdrs.RETRY_AFTER: "1"},
@@ -63,30 +82,47 @@ async def serve(
         ConfigError: a file, an address or a setting cannot be used.
         PluginError: a configured plugin cannot be used.
     """
-    tls = server_context(config.tls_files)
-    loaded = plugins.load(config, "signer", given=given)
+    identity = ServerIdentity(config.tls_files)
     metrics = SignerMetrics(new_registry())
     async with contextlib.AsyncExitStack() as stack:
+        following = stack.enter_context(
+            Following(
+                lambda what, result: metrics.reloads.labels(what, result).inc(),
+                lambda what, expires: metrics.certificate_expiry.labels(what).set(expires),
+            )
+        )
+        identity.follow(following.follow, LISTENER)
+        loaded = plugins.load(config, "signer", given=given, follow=following.follow)
         authenticators = [
-            (name, await stack.enter_async_context(_entered(each)))
+            (name, await stack.enter_async_context(_entered(name, each)))
             for name, each in loaded.all("make_authenticator", Authenticator)
         ]
+        policies = [
+            (name, await stack.enter_async_context(_entered(name, each)))
+            for name, each in loaded.all("make_policy", Policy)
+        ]
+        permissions = Permissions(config, metrics, Policies(policies, POLICY_SECONDS) if policies else None)
         nonces = NonceStore(
             metrics,
             per_client=config.limits.max_commitments_per_client,
             clients=config.limits.max_clients,
             lifetime=config.limits.commitment_seconds,
         )
-        shares = load_shares({key: config.share_path(key) for key in config.keys})
-        node = node_factory(config.name, shares, nonces, on_used=_log_use)
+        shares = load_shares({key: config.share_path(key) for key in config.keys}, seal_key_file=config.seal_key_path)
+        permissions.check_shares(shares)
+        node = node_factory(config.name, shares, nonces, permissions=permissions, on_used=_log_use)
         shell = _Shell(SignerService(node, Gate(config, authenticators, metrics), metrics), _limits(config))
         addresses: dict[str, str] = {}
         if config.metrics_bind is not None:
             internal = stack.enter_context(bind(config.metrics_bind, "metrics_bind"))
             await (await stack.enter_async_context(shell.internal)).listen(internal)
             addresses["metrics_address"] = spell(internal)
+
+        def refused(reason: Refusal) -> None:
+            metrics.refusals.labels(reason).inc()
+
         sock = stack.enter_context(bind(config.bind, "bind"))
-        await (await stack.enter_async_context(shell.main)).listen(sock, tls, config.clients.names)
+        await (await stack.enter_async_context(shell.main)).listen(sock, identity, config.clients.names, refused)
         if not config.clients.names:
             log.warning("any certificate of the authority may call this signer; set clients.names", ca=config.tls.ca)
         log.info(
@@ -100,20 +136,34 @@ async def serve(
         if ready is not None:
             host, port = sock.getsockname()[:2]
             ready((host, port))
+        told: dict[str, str] = {}
         while True:
             await anyio.sleep(min(_SWEEP_SECONDS, nonces.lifetime))
             nonces.expire()
+            faults = dict(following.faults)
+            for what in faults.keys() - told.keys():  # a file system that hangs says nothing itself
+                log.error("changed files are not in use", what=what, why=faults[what])
+            told = faults
 
 
 @contextlib.asynccontextmanager
-async def _entered(authenticator: Authenticator) -> AsyncIterator[Authenticator]:
-    """The authenticator, which may await in its end although ``serve`` was cancelled."""
-    entered = await authenticator.__aenter__()
+async def _entered(name: str, product: C) -> AsyncIterator[C]:
+    """A plugin's object, which may await in its end although ``serve`` was cancelled; both within a time."""
+    try:
+        # Not a cancel scope: a plugin may open a task group here that it closes at its end.
+        async with asyncio.timeout(_START_SECONDS):
+            entered = await product.__aenter__()
+    except TimeoutError as error:
+        raise PluginError(name, f"did not start within {_START_SECONDS:g} s") from error
     try:
         yield entered
     finally:
-        with anyio.move_on_after(_FAREWELL_SECONDS, shield=True):
-            await authenticator.__aexit__(None, None, None)
+        with anyio.CancelScope(shield=True):
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await product.__aexit__(None, None, None)
+            except Exception:
+                log.exception("plugin did not end cleanly", plugin=name)
 
 
 def _log_use(commitment: str, key: str, package: bytes) -> None:
@@ -146,7 +196,11 @@ class _Shell:
 
     async def _protocol(self, exchange: Exchange) -> web.Response:
         request = exchange.request
-        names = certificate_names(request)
+        try:
+            names = certificate_names(request)
+        except Denied as error:
+            self._service.metrics.refused(error)
+            raise
         self._service.gate.certificate(names)
         token = bearer(request)
         # Without the right certificate, or without any token, none of the body is read; the service refuses the latter.

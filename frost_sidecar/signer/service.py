@@ -6,8 +6,9 @@ the same method, so what holds there holds on the wire.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -31,7 +32,7 @@ from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import SignerMetrics
 from frost_sidecar.problem import TYPE_BASE, Problem
 from frost_sidecar.signer.access import Gate
-from frost_sidecar.signer.node import SignerNode
+from frost_sidecar.signer.node import Reading, SignerNode
 from frost_sidecar.wire import (
     COMMITMENTS_PATH,
     INFO_PATH,
@@ -39,6 +40,7 @@ from frost_sidecar.wire import (
     CommitmentsAnswer,
     CommitmentsRequest,
     InfoAnswer,
+    ShareResult,
     SharesAnswer,
     SharesRequest,
 )
@@ -92,11 +94,11 @@ class SignerService:
         started = time.perf_counter()
         try:
             client = await self.gate.admit(token, certificate_names, body)
-            data = msgspec.json.encode(await self._answer(path, client, body))
+            data = msgspec.json.encode(await self._answer(path, client, body, request_id or ""))
             status = HTTPStatus.OK
         except FrostSidecarError as error:
             status = _status(error)
-            data = _problem(error.slug, status, str(error), request_id)
+            data = _problem(error.slug, status, str(error), request_id, error.reason)
         except Exception:
             log.exception("request failed by a defect", path=path, request_id=request_id)
             status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -104,26 +106,69 @@ class SignerService:
         self.metrics.requests.labels(path, str(status.value)).observe(time.perf_counter() - started)
         return status, data
 
-    async def _answer(self, path: str, client: str, body: bytes) -> Answer:
+    async def _answer(self, path: str, client: str, body: bytes, request_id: str) -> Answer:
         if path == COMMITMENTS_PATH:
             return await self._commitments(client, body)
         if path == SHARES_PATH:
-            return await self._shares(client, body)
+            return await self._shares(client, body, request_id)
         if body:
             raise MalformedRequest("this request has no body")
-        return self.node.info()
+        return self.node.info(client)
 
     async def _commitments(self, client: str, body: bytes) -> CommitmentsAnswer:
         request = await self._decode(body, CommitmentsRequest)
-        return await self._work(request.count, lambda: self.node.commitments(client, request))
+        with self._refusals():
+            return await self._work(request.count, lambda: self.node.commitments(client, request))
 
-    async def _shares(self, client: str, body: bytes) -> SharesAnswer:
+    async def _shares(self, client: str, body: bytes, request_id: str) -> SharesAnswer:
         request = await self._decode(body, SharesRequest)
         work = sum(len(session.commitments) for session in request.sessions) + request.replenish
-        answer = await self._work(work, lambda: self.node.shares(client, request))
+        if len(body) > _INLINE_BYTES:
+            work += _INLINE_WORK  # long messages: the rules read every byte
+        with self._refusals():
+            judged, denied = await self._judged(client, request, work, request_id)
+            others = [session for session in request.sessions if session.session not in denied]
+            reduced = msgspec.structs.replace(request, sessions=others)
+            answer = await self._work(work, lambda: self.node.shares(client, reduced, judged))
+        if denied:
+            results = denied | {result.session: result for result in answer.results}
+            ordered = [results[session.session] for session in request.sessions]
+            answer = msgspec.structs.replace(answer, results=ordered)
         for result in answer.results:
             self.metrics.shares.labels(request.key, result.error or "ok").inc()
         return answer
+
+    async def _judged(
+        self, client: str, request: SharesRequest, work: int, request_id: str
+    ) -> tuple[Collection[str] | None, dict[str, ShareResult]]:
+        """The names of the sessions that policy plugins allow, None without plugins; and by name those they refuse.
+
+        They are not asked of a message that the rules refuse, which is in neither.
+        """
+        permissions = self.node.permissions
+        if permissions is None or permissions.policies is None:
+            return None, {}
+        readings = await self._work(work, lambda: self.node.readings(client, request))
+        denied: dict[str, ShareResult] = {}
+
+        async def decide(name: str, reading: Reading) -> None:
+            why = await permissions.decide(client, request.key, reading.message, reading.jws, request_id)
+            if why is not None:
+                denied[name] = ShareResult(session=name, error="denied", detail=why)
+
+        async with anyio.create_task_group() as group:
+            for name, reading in readings.items():
+                group.start_soon(decide, name, reading)
+        return readings.keys() - denied.keys(), denied
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Count whole requests that the node denies; the gate counts its own."""
+        try:
+            yield
+        except Denied as error:
+            self.metrics.refused(error)
+            raise
 
     async def _decode(self, body: bytes, kind: type[T]) -> T:
         try:
@@ -143,5 +188,5 @@ def _status(error: FrostSidecarError) -> HTTPStatus:
     return next(STATUSES[base] for base in type(error).__mro__ if base in STATUSES)
 
 
-def _problem(slug: str, status: HTTPStatus, detail: str, request_id: str | None) -> bytes:
-    return Problem(TYPE_BASE + slug, status.phrase, status, detail, request_id).encode()
+def _problem(slug: str, status: HTTPStatus, detail: str, request_id: str | None, reason: str | None = None) -> bytes:
+    return Problem(TYPE_BASE + slug, status.phrase, status, detail, request_id, reason=reason).encode()

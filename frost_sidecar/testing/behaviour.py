@@ -96,6 +96,19 @@ async def always_stale(handle: Handle, call: Call) -> Answer:
     return Answer(409, problem.encode())
 
 
+def denying(detail: str | None = None) -> Behaviour:
+    """Denies every message, as by a policy of its own."""
+
+    def edit(answer: dict[str, Any]) -> None:
+        reason = {} if detail is None else {"detail": detail}
+        answer["results"] = [{"session": each["session"], "error": "denied", **reason} for each in answer["results"]]
+
+    async def behaviour(handle: Handle, call: Call) -> Answer:
+        return await _rewritten(handle, call, SHARES_PATH, edit)
+
+    return behaviour
+
+
 class RepeatsCommitments:
     """Offers its first commitment again and again, as a signer restored from a snapshot would."""
 

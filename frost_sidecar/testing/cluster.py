@@ -28,7 +28,7 @@ from frost_sidecar.keygen.dealer import deal
 from frost_sidecar.metrics import SignerMetrics, new_registry
 from frost_sidecar.model import Answer, AuditRecord, Call, Credentials, Identity, Signer, TokenClaims
 from frost_sidecar.plugins import hookimpl
-from frost_sidecar.signer import NodeConfig, NonceStore, SignerNode, SignerService
+from frost_sidecar.signer import NodeConfig, NonceStore, Permissions, SignerNode, SignerService
 from frost_sidecar.signer.access import Gate
 from frost_sidecar.testing.behaviour import Behaviour, honest, unreachable
 from frost_sidecar.wire import SHARES_PATH
@@ -37,6 +37,12 @@ PLUGIN = "memory"
 """Name of the cluster's plugin in the configuration."""
 
 _CERTIFICATE = ("DNS:coordinator.frost.test",)
+
+
+def everybody(*keys: str) -> dict[str, Any]:
+    """Settings that let everybody who can call have everything signed with these keys."""
+    grants = [{"caller": "everybody", "key": key, "opaque": True} for key in keys]
+    return {"callers": {"everybody": {"in_process": True, "unix": {}, "tcp": {}}}, "grants": grants}
 
 
 class MemoryCluster:
@@ -50,7 +56,9 @@ class MemoryCluster:
         max_signers: int = 3,
         zones: Sequence[str] = ("ad-1", "ad-2", "ad-3"),
         settings: Mapping[str, Any] | None = None,
+        signers: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
+        """``signers``: more settings of signers, by identifier: what their owners let be signed."""
         dealt = deal(folder, min_signers=min_signers, max_signers=max_signers)
         self._shares = {
             identifier: frost.keys.KeyPackage.from_json(path.read_text("utf-8"))
@@ -58,6 +66,7 @@ class MemoryCluster:
         }
         self.group_public = dealt.group_public
         self.identifiers = range(1, max_signers + 1)
+        self._settings = dict(signers or {})
         self.records: list[AuditRecord] = []
         """What the audit sink was given, in order."""
         self.reused: list[str] = []
@@ -75,6 +84,7 @@ class MemoryCluster:
                     for i in self.identifiers
                 ],
                 "plugins": {PLUGIN: {}},
+                **everybody(*(settings or {}).get("keys", ("default",))),
                 **(settings or {}),
             }
         )
@@ -134,9 +144,16 @@ class MemoryCluster:
             self._used.add(use)
 
         config = NodeConfig.build(
-            {"name": f"signer-{identifier}", "clients": {"names": _CERTIFICATE}, "plugins": {PLUGIN: {}}}
+            {
+                "name": f"signer-{identifier}",
+                "clients": {"names": _CERTIFICATE},
+                "plugins": {PLUGIN: {}},
+                **self._settings.get(identifier, {}),
+            }
         )
-        node = SignerNode(config.name, {"default": self._shares[identifier]}, nonces, on_used=on_used)
+        permissions = Permissions(config, metrics)
+        shares = {"default": self._shares[identifier]}
+        node = SignerNode(config.name, shares, nonces, permissions=permissions, on_used=on_used)
         return SignerService(node, Gate(config, [(PLUGIN, self.tokens)], metrics), metrics)
 
 

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import secrets
 import signal
+from collections.abc import Collection
 
 import anyio
 import msgspec
@@ -22,9 +23,9 @@ from frost_sidecar.wire import SharesAnswer, SharesRequest
 class LyingNode(SignerNode):
     """Answers each session with a random scalar instead of its share."""
 
-    def shares(self, client: str, request: SharesRequest) -> SharesAnswer:
+    def shares(self, client: str, request: SharesRequest, judged: Collection[str] | None = None) -> SharesAnswer:
         """The honest answer with every share replaced."""
-        answer = super().shares(client, request)
+        answer = super().shares(client, request, judged)
         return msgspec.structs.replace(
             answer,
             results=[

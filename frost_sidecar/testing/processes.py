@@ -35,6 +35,18 @@ HONEST = ("-m", "frost_sidecar", "signer")
 LYING = ("-m", "frost_sidecar.testing.lying_signer")
 """Python arguments of a signer whose shares are wrong."""
 
+EVERYTHING = """
+[callers.everybody]
+in_process = true
+unix = {}
+tcp = {}
+
+[[grants]]
+caller = "everybody"
+opaque = true
+"""
+"""Whoever can call may have any bytes signed."""
+
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
 
@@ -53,6 +65,12 @@ class ProcessCluster:
     zones: tuple[str, ...] = ("ad-1", "ad-2", "ad-3")
     signing: Mapping[str, float] = field(default_factory=dict)
     """Settings of the coordinator's section ``[signing]``."""
+    grants: str = EVERYTHING
+    """Callers, grants and policies of the coordinator, as TOML tables."""
+    signer_rules: str = ""
+    """What signers sign at all: TOML tables ``[policies.NAME]`` at the end of their configuration."""
+    signer_policy: str | None = None
+    """The one of them that holds for the key; None: any bytes are signed."""
 
     def __post_init__(self) -> None:
         """Make keys, certificates, secrets and configuration files; start nothing."""
@@ -130,10 +148,13 @@ class ProcessCluster:
         """The port of the signer's internal listener for health and metrics."""
         return self._ports[self.max_signers + identifier - 1]
 
-    def write_coordinator(self, path: Path, audit_log: Path) -> None:
-        """Write a coordinator's configuration with an audit log of its own; two coordinators need two."""
+    def write_coordinator(self, path: Path, audit_log: Path, grants: str | None = None) -> None:
+        """Write a coordinator's configuration with an audit log of its own; two coordinators need two.
+
+        ``grants``: other ones than the cluster's.
+        """
         tls = self.authority.issue(path.stem, ["coordinator.frost.test"])
-        _write(path, self._coordinator_config(tls, audit_log), 0o644)
+        _write(path, self._coordinator_config(tls, audit_log, grants), 0o644)
 
     def _signer_toml(self, identifier: int) -> Path:
         return self.folder / f"signer-{identifier}.toml"
@@ -141,6 +162,7 @@ class ProcessCluster:
     def _signer_config(self, identifier: int) -> str:
         tls = self.authority.issue(f"signer-{identifier}", [f"signer-{identifier}.frost.test"])
         share = self.dealt.share_files[identifier]
+        policy = "" if self.signer_policy is None else f"keys.default.policy = {_quote(self.signer_policy)}\n"
         return (
             f"name = {_quote(f'signer-{identifier}')}\n"
             f"bind = {_quote(f'127.0.0.1:{self.signer_port(identifier)}')}\n"
@@ -148,10 +170,13 @@ class ProcessCluster:
             f"state = {_quote(share.parent)}\n"
             f"keys.default.share = {_quote(share.name)}\n"
             'clients.names = ["DNS:coordinator.frost.test"]\n'
-            f"plugins.auth_hs256.secret_file = {_quote(self.folder / 'jwt_hs256_b64')}\n" + _tls_section(tls)
+            f"{policy}"
+            f"plugins.auth_hs256.secret_file = {_quote(self.folder / 'jwt_hs256_b64')}\n"
+            + _tls_section(tls)
+            + self.signer_rules
         )
 
-    def _coordinator_config(self, tls: TlsFiles, audit_log: Path) -> str:
+    def _coordinator_config(self, tls: TlsFiles, audit_log: Path, grants: str | None) -> str:
         signers = "".join(
             f"[[signers]]\nidentifier = {identifier}\n"
             f"url = {_quote(f'https://127.0.0.1:{self.signer_port(identifier)}')}\n"
@@ -166,7 +191,10 @@ class ProcessCluster:
             f"{signing}"
             "plugins.transport_mtls = {}\n"
             f"plugins.auth_hs256.secret_file = {_quote(self.folder / 'jwt_hs256_b64')}\n"
-            f"plugins.audit_worm.path = {_quote(audit_log)}\n\n" + _tls_section(tls) + signers
+            f"plugins.audit_worm.path = {_quote(audit_log)}\n\n"
+            + _tls_section(tls)
+            + signers
+            + (self.grants if grants is None else grants)
         )
 
     def _spawn(self, name: str, arguments: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import anyio
 
+from frost_sidecar.contract import PROGRAM_HEADER, PROGRAM_VALUE
 from frost_sidecar.hookspecs import Authenticator, Credentials, Identity, PluginContext
 from frost_sidecar.model import TlsFiles
 from frost_sidecar.plugins import hookimpl
@@ -95,6 +96,7 @@ class MemorySidecar:
                 base_url="http://sidecar",
                 connector=aiohttp.UnixConnector(path=str(self.path)),
                 timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS),
+                headers={PROGRAM_HEADER: PROGRAM_VALUE},
             ) as http:
                 yield http
             self.stop.set()

@@ -15,8 +15,9 @@ import msgspec
 import pytest
 from frost_sidecar_auth_hs256.settings import Settings
 
-from frost_sidecar.config import ENVIRONMENT, Config, ProcessConfig, convert
+from frost_sidecar.config import Config
 from frost_sidecar.errors import ConfigError
+from frost_sidecar.process import ENVIRONMENT, ProcessConfig, convert
 from frost_sidecar.signer import NodeConfig
 from tests.fuzz.budget import explore
 from tests.fuzz.engine import Target
@@ -64,6 +65,33 @@ url = "https://[::1]:7102"
 zone = "ad-2"
 name = "two"
 server_name = "two.test"
+[callers.mint]
+in_process = true
+[callers.mint.unix]
+uid = 1000
+executable = "/usr/bin/mint"
+[callers.issuer.tcp]
+certificate = "DNS:mint.test"
+subject = "mint"
+[[grants]]
+caller = "mint"
+policy = "access-token"
+per_second = 50.0
+burst = 10
+[[grants]]
+caller = "issuer"
+key = "b"
+opaque = true
+max_in_flight = 4
+[policies.access-token]
+typ = ["at+jwt"]
+iss = ["https://mint.test"]
+aud = ["https://*.api.test"]
+max_lifetime_seconds = 900
+required = ["jti"]
+forbidden = ["act"]
+[policies.access-token.values]
+scope = ["read", "write"]
 [plugins.auth_hs256]
 secret_b64 = "{_secret()}"
 leeway_seconds = 1
@@ -74,13 +102,22 @@ leeway_seconds = 1
 def _signer_seeds() -> list[bytes]:
     return [
         f"""name = "signer-1"
+seal_key_file = "/secrets/seal.key"
 bind = "0.0.0.0:7101"
 metrics_bind = "[::1]:9101"
 dev = false
 [tls]
 cert = "/tls/tls.crt"
+trust_domain = "mint.test"
+crl = "/tls/crl.pem"
 [keys.default]
 share = "share.json"
+policy = "session"
+clients = ["DNS:coordinator.test"]
+[policies.session]
+typ = ["JWT"]
+iss = ["https://mint.test"]
+max_lifetime_seconds = 60
 [clients]
 names = ["DNS:coordinator.test", "URI:spiffe://a/b"]
 [token]
@@ -133,8 +170,26 @@ def _config_read(data: bytes, config: ProcessConfig) -> None:
         assert config.signer_nodes or config.allowed_urls
         names = [each.name for each in config.signer_nodes]
         assert len(set(names)) == len(names)
+        _check_grants(config)
     if isinstance(config, NodeConfig):
         assert config.dev or config.clients.names
+        assert {each.policy for each in config.keys.values()} - {None} <= config.policies.keys()
+        allowed = {*config.clients.names}
+        assert not allowed or all({*each.clients} <= allowed for each in config.keys.values())
+
+
+def _check_grants(config: Config) -> None:
+    """Each names who, for which key, and either rules or all; nobody has two for one key."""
+    assert all(each.in_process or each.unix or each.tcp for each in config.callers.values())
+    held = [(each.caller, each.key or config.main_key) for each in config.grants]
+    assert len(set(held)) == len(held)
+    assert {caller for caller, _ in held} <= config.callers.keys()
+    assert {key for _, key in held} <= config.keys.keys()
+    for each in config.grants:
+        assert each.opaque is (each.policy is None)
+        assert each.policy is None or each.policy in config.policies
+    for rules in config.policies.values():
+        assert not {*rules.required} & {*rules.forbidden}
 
 
 def _environment_seeds() -> list[bytes]:

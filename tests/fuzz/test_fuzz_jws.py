@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jws
 from joserfc.errors import JoseError
+from joserfc.jwt import JWTClaimsRegistry
 
 from frost_sidecar.cli.verify import Finding, check_jws
 from frost_sidecar.encoding import b64url
-from frost_sidecar.errors import MalformedRequest
+from frost_sidecar.errors import Denied, MalformedRequest
 from frost_sidecar.jose import thumbprint
+from frost_sidecar.jws import parse_jws
 from frost_sidecar.model import JwsSigningInput
-from frost_sidecar.policy import parse_jws
+from frost_sidecar.rules import JwsRules
 from tests.fuzz.budget import explore
 from tests.fuzz.bytewise import damage_bytes
 from tests.fuzz.engine import Target
 from tests.fuzz.mutation import damage_text
-from tests.fuzz.test_fuzz_tokens import claims
+from tests.fuzz.test_fuzz_tokens import claims, damage_pair
 
 
 def jws_seeds() -> list[bytes]:
@@ -113,7 +118,117 @@ def _jws_judged(token: bytes, finding: Finding) -> None:
     assert payload == finding.payload
 
 
+RULES: Final = JwsRules(
+    typ=("at+jwt", "JWT"),
+    iss=("https://mint.example",),
+    aud=("https://api.example", "https://*.api.example"),
+    sub=("user:*",),
+    max_lifetime_seconds=900,
+    required=("jti",),
+    forbidden=("act",),
+    values={"scope": ("read", "write")},
+)
+NOW: Final = 1_800_000_000
+KEY_ID: Final = thumbprint(bytes(range(32)))
+_REGISTERED: Final = {"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
+
+
+def _header_and_claims() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    good = {
+        "iss": "https://mint.example",
+        "sub": "user:alice",
+        "aud": "https://api.example",
+        "iat": NOW,
+        "exp": NOW + 600,
+        "jti": "one",
+        "scope": "read",
+    }
+    header = {"alg": "EdDSA", "kid": KEY_ID, "typ": "at+jwt"}
+    second = {**good, "aud": ["https://a.api.example"], "nbf": NOW, "scope": ["read", "write"], "extra": {"act": [1.5]}}
+    return [(header, good), ({**header, "alg": "Ed25519", "typ": "application/JWT"}, second)]
+
+
+def _rules_pairs() -> list[bytes]:
+    return [json.dumps(head).encode() + b"\n" + json.dumps(body).encode() for head, body in _header_and_claims()]
+
+
+def _rules_messages() -> list[bytes]:
+    return [_joined(each) for each in _rules_pairs()]
+
+
+def _joined(pair: bytes) -> bytes:
+    header, _, payload = pair.partition(b"\n")
+    return f"{b64url(header)}.{b64url(payload)}".encode()
+
+
+def _permitted(message: bytes) -> JwsSigningInput | None:
+    jws = parse_jws(message)
+    RULES.check(jws, KEY_ID, now=NOW)
+    return jws
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def _keeps_the_rules(message: bytes, _: object) -> None:
+    """What the rules allow, read by the standard library and judged by joserfc, ``urllib`` and plain words."""
+    header_part, payload_part = message.decode("ascii").split(".")
+    header, body = (
+        json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)), object_pairs_hook=_once)
+        for part in (header_part, payload_part)
+    )
+    assert all(b64url(base64.urlsafe_b64decode(p + "=" * (-len(p) % 4))) == p for p in (header_part, payload_part))
+    assert set(header) == {"alg", "kid", "typ"}
+    assert header["alg"] in ("EdDSA", "Ed25519")
+    assert header["kid"] == KEY_ID
+    assert header["typ"].lower() in {"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
+    JWTClaimsRegistry(
+        now=NOW,
+        leeway=5,
+        iss={"essential": True, "value": "https://mint.example"},
+        sub={"essential": True},
+        aud={"essential": True},
+        jti={"essential": True},
+    ).validate({name: value for name, value in body.items() if name not in {"exp", "nbf"}})
+    assert "act" not in {name.lower() for name in body}
+    assert {name for name in body if name.casefold() in _REGISTERED} <= _REGISTERED
+    assert re.fullmatch(r"user:[\w.~-]+", body["sub"], re.ASCII)
+    audiences = body["aud"] if isinstance(body["aud"], list) else [body["aud"]]
+    assert audiences
+    for each in audiences:
+        url = urlsplit(each)
+        assert (url.scheme, url.netloc.lower()) == ("https", url.hostname)
+        assert not url.path + url.query + url.fragment
+        assert f".{url.hostname}".endswith(".api.example")
+    scopes = body["scope"] if isinstance(body["scope"], list) else [body["scope"]]
+    assert {*scopes} <= {"read", "write"}
+    assert scopes
+    times = [body[name] for name in ("exp", "nbf", "iat") if name in body]
+    assert all(type(each) in (int, float) and 0 <= each < 2**48 for each in times)
+    assert body["exp"] <= NOW + 5 + 900
+    assert body["exp"] - body.get("iat", NOW + 5) <= 900
+    assert body.get("iat", 0) <= NOW + 5
+
+
 TARGETS: Final = [
+    Target(
+        "JWS rules, signing input",
+        _rules_messages,
+        _permitted,
+        (MalformedRequest, Denied),
+        _keeps_the_rules,
+        mutate=damage_bytes,
+    ),
+    Target(
+        "JWS rules, header and claims",
+        _rules_pairs,
+        lambda pair: _permitted(_joined(pair)),
+        (MalformedRequest, Denied),
+        lambda pair, found: _keeps_the_rules(_joined(pair), found),
+        mutate=damage_pair,
+    ),
     Target(
         "JWS signing input",
         jws_seeds,

@@ -103,7 +103,7 @@ class _Sidecar:
 
     def _post(self, path: str, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            self._connection.request("POST", path, body, {"Content-Type": "application/json"})
+            self._connection.request("POST", path, body, {"X-Frost-Sidecar": "1"})
             response = self._connection.getresponse()
             return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
         except BaseException:
@@ -188,10 +188,11 @@ def _request_seeds() -> list[bytes]:
     heads = [
         (
             f"POST /sign HTTP/1.1\r\nHost: sidecar\r\nContent-Length: {len(body)}\r\nX-Request-Timeout-Ms: 4000\r\n"
-            f"X-Request-ID: r-1\r\nIdempotency-Key: k1\r\nConnection: close\r\n\r\n{body}"
+            f"X-Frost-Sidecar: 1\r\nX-Request-ID: r-1\r\nIdempotency-Key: k1\r\nConnection: close\r\n\r\n{body}"
         ),
         (
-            "POST /sign HTTP/1.1\r\nHost: sidecar\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            "POST /sign HTTP/1.1\r\nHost: sidecar\r\nX-Frost-Sidecar: 1\r\nTransfer-Encoding: chunked\r\n"
+            "Connection: close\r\n\r\n"
             f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
         ),
         "GET /healthz HTTP/1.1\r\nHost: sidecar\r\nAccept: */*\r\nConnection: close\r\n\r\n",

@@ -108,7 +108,7 @@ def _pair_seeds() -> list[bytes]:
     ]
 
 
-def _damage_pair(random: Random, seeds: Sequence[bytes]) -> bytes:
+def damage_pair(random: Random, seeds: Sequence[bytes]) -> bytes:
     header, _, payload = random.choice(seeds).partition(b"\n")
     if random.randrange(3) == 0:
         header = damage_json(random, [header])
@@ -143,7 +143,7 @@ def _gate() -> Gate:
 @cache
 def _door() -> Door:
     config = ServerConfig(bind="127.0.0.1:0", client_names=(CLIENT,))
-    return Door(config, [("x", _Believer())], 1.0, CoordinatorMetrics(new_registry()))
+    return Door(config, {}, [("x", _Believer())], 1.0, CoordinatorMetrics(new_registry()))
 
 
 def _fresh(data: bytes) -> bytes:
@@ -232,7 +232,7 @@ TARGETS: Final = [
         lambda data: _authenticate(_sign_pair(data)),
         (Unauthenticated,),
         lambda data, identity: _token_read(_sign_pair(data), identity),
-        mutate=_damage_pair,
+        mutate=damage_pair,
         took=lambda identity: identity is not None,
     ),
     Target("signer gate, claims", _gate_seeds, _admit, (Unauthenticated, Denied), _admitted),

@@ -24,11 +24,12 @@ from frost_ed25519 import SigningPackage, aggregate, keys, round1, round2
 
 from frost_sidecar.encoding import b64decode, b64encode, b64url
 from frost_sidecar.errors import Unauthenticated
-from frost_sidecar.hookspecs import Authenticator, PluginContext
+from frost_sidecar.hookspecs import Authenticator, PluginContext, Policy
 from frost_sidecar.metrics import SignerMetrics, new_registry
 from frost_sidecar.model import Credentials, Identity, TlsFiles
 from frost_sidecar.plugins import hookimpl
-from frost_sidecar.signer import NodeConfig, NonceStore, SignerNode, SignerService, serve
+from frost_sidecar.policy import Policies
+from frost_sidecar.signer import NodeConfig, NonceStore, Permissions, SignerNode, SignerService, serve
 from frost_sidecar.signer.access import Gate
 from frost_sidecar.testing.authority import Authority
 from frost_sidecar.wire import COMMITMENTS_PATH, Commitment, CommitmentsAnswer, Session, body_digest
@@ -184,8 +185,8 @@ class Rig:
         payload = b64url(json.dumps(self.claims(body, **changes)).encode())
         return f"{payload}.{_mac(payload)}"
 
-    def service(self, *authenticators: Authenticator, **changes: Any) -> SignerService:
-        """The signer in memory, on the rig's clocks."""
+    def service(self, *authenticators: Authenticator, deciding: Policy | None = None, **changes: Any) -> SignerService:
+        """The signer in memory, on the rig's clocks; ``deciding``: a policy plugin, with a short deadline."""
         config = self.config(**changes)
         metrics = SignerMetrics(new_registry())
         nonces = NonceStore(
@@ -196,7 +197,10 @@ class Rig:
             clock=self.monotonic,
         )
         asked = [(f"a{index}", each) for index, each in enumerate(authenticators or (MacAuthenticator(),))]
-        node = SignerNode(config.name, {"default": self.group.shares[1]}, nonces)
+        policies = None if deciding is None else Policies([("deciding", deciding)], 0.1)
+        permissions = Permissions(config, metrics, policies)
+        shares = dict.fromkeys(config.keys, self.group.shares[1])
+        node = SignerNode(config.name, shares, nonces, permissions=permissions)
         return SignerService(node, Gate(config, asked, metrics, clock=self.clock), metrics)
 
     async def call(

@@ -22,6 +22,19 @@ NOW = 1_800_000_000
 ASK = {"key": "default", "count": 1}
 
 
+REASONS = {
+    "iss": "token-issuer",
+    "aud": "token-audience",
+    "sub": "token-subject",
+    "iat": "token-not-yet-valid",
+    "nbf": "token-not-yet-valid",
+    "exp": "token-lifetime",
+    "expired": "token-expired",
+    "jti": "token-claims",
+    "body_sha256": "token-body",
+}
+
+
 async def test_a_good_token_is_let_in(rig: Rig) -> None:
     service = rig.service()
     assert (await rig.call(service, INFO_PATH)).status == 200
@@ -71,7 +84,11 @@ async def test_one_wrong_claim_is_enough(rig: Rig, claims: dict[str, Any], word:
     assert (reply.status, reply.slug) == (401, "unauthenticated")
     assert word in reply.json["detail"]
     assert service.node.nonces.outstanding(f"DNS:coordinator.test {claims.get('sub')}") == 0
-    assert 'frost_signer_refusals_total{reason="token"} 1.0' in _metrics(service)
+    *_, value = claims.values()
+    of_its_type = type(value) is (int if word in {"iat", "nbf", "exp", "expired"} else str)
+    reason = REASONS[word] if of_its_type else "token-claims"
+    assert reply.json["reason"] == reason
+    assert f'frost_signer_refusals_total{{reason="{reason}"}} 1.0' in _metrics(service)
 
 
 @pytest.mark.parametrize("claims", [{"iat": NOW + 2}, {"nbf": NOW + 2}, {"iat": NOW - 31, "exp": NOW - 1}])
@@ -102,7 +119,7 @@ async def test_a_token_works_once(rig: Rig) -> None:
     assert (await rig.call(service, INFO_PATH, token=token)).status == 200
     again = await rig.call(service, INFO_PATH, token=token)
     assert (again.status, again.slug) == (401, "unauthenticated")
-    assert 'frost_signer_refusals_total{reason="replay"} 1.0' in _metrics(service)
+    assert 'frost_signer_refusals_total{reason="token-replayed"} 1.0' in _metrics(service)
 
 
 async def test_of_simultaneous_calls_with_one_token_one_is_let_in(rig: Rig) -> None:
@@ -197,7 +214,7 @@ async def test_the_certificate_must_carry_a_configured_name(rig: Rig, names: tup
         assert reply.status == 200
     else:
         assert (reply.status, reply.slug) == (403, "denied")
-        assert 'frost_signer_refusals_total{reason="certificate"} 1.0' in _metrics(service)
+        assert 'frost_signer_refusals_total{reason="certificate-name"} 1.0' in _metrics(service)
 
 
 async def test_without_configured_names_any_named_certificate_may_call(rig: Rig) -> None:

@@ -49,7 +49,7 @@ def _write(path: Path, config: NodeConfig) -> Path:
     """The configuration as TOML, the way JSON is TOML for strings and lists of them."""
     values = msgspec.to_builtins(config)
     lines = [f"{name} = {json.dumps(values[name])}" for name in ("name", "bind", "state")]
-    lines += ["[tls]", *(f"{name} = {json.dumps(value)}" for name, value in values["tls"].items())]
+    lines += ["[tls]", *(f"{name} = {json.dumps(value)}" for name, value in values["tls"].items() if value)]
     lines += ["[clients]", f"names = {json.dumps(values['clients']['names'])}", "[plugins.nobody]"]
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -64,6 +64,9 @@ async def test_the_process_says_where_it_listens_serves_and_ends(
         *COMMAND, str(config), env=environment, stderr=asyncio.subprocess.PIPE
     )
     assert process.stderr is not None
+    warning = json.loads(await process.stderr.readline())
+    assert (warning["level"], warning["key"]) == ("warning", "default")
+    assert "signs any bytes" in warning["event"]
     said = json.loads(await process.stderr.readline())
     assert (said["event"], said["signer"], said["keys"]) == ("listening", "signer-1", ["default"])
     assert said["epoch"]

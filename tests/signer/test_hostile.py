@@ -155,7 +155,7 @@ async def test_without_a_bearer_token_no_body_is_waited_for(rig: Rig, headers: s
         assert reply.headers["WWW-Authenticate"] == "Bearer"
         assert reply.json["request_id"] == reply.headers["X-Request-ID"]
         metrics = (await server.send("GET", "/metrics", headers={})).body.decode()
-        assert 'frost_signer_refusals_total{reason="token"} 1.0' in metrics
+        assert 'frost_signer_refusals_total{reason="token-missing"} 1.0' in metrics
 
 
 async def test_without_an_allowed_certificate_no_body_is_waited_for(rig: Rig) -> None:
@@ -166,7 +166,7 @@ async def test_without_an_allowed_certificate_no_body_is_waited_for(rig: Rig) ->
         reply = await server.read(reader)
         assert (reply.status, reply.slug, reply.json["outcome"]) == (403, "denied", "denied")
         metrics = (await server.send("GET", "/metrics", headers={})).body.decode()
-        assert 'frost_signer_refusals_total{reason="certificate"} 1.0' in metrics
+        assert 'frost_signer_refusals_total{reason="certificate-name"} 1.0' in metrics
 
 
 async def test_a_body_that_is_announced_too_large_is_not_waited_for(rig: Rig) -> None:
@@ -237,7 +237,7 @@ async def test_a_client_without_a_place_is_told_to_come_again(rig: Rig) -> None:
 async def test_a_defect_is_an_internal_error_without_its_cause(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail() -> None:
+    def fail(_client: str) -> None:
         raise RuntimeError("the cause")
 
     service = rig.service()

@@ -60,7 +60,7 @@ def test_an_empty_message_and_the_longest_are_signed(node: SignerNode, group: Gr
 
 
 def test_info_says_public_values_only(node: SignerNode, group: Group) -> None:
-    info = node.info()
+    info = node.info("DNS:coordinator.test frost-coordinator")
     assert (info.name, info.protocols, sorted(info.keys)) == ("signer-1", [1], ["default", "other"])
     key = info.keys["default"]
     assert (key.identifier, key.min_signers) == (1, 2)

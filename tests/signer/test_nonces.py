@@ -259,6 +259,14 @@ def test_other_points_under_a_name_are_refused_and_remove_nothing(group: Group) 
     assert store.take("c", mine)
 
 
+def test_under_another_key_nothing_is_taken(group: Group) -> None:
+    store = Store(group)
+    [mine] = store.issue("c")
+    points = b64decode(mine.hiding), b64decode(mine.binding)
+    assert store.nonces.take("c", "other", mine.id, points) is None
+    assert store.take("c", mine)
+
+
 def test_names_and_points_are_fresh(group: Group) -> None:
     fresh = Store(group).issue("c", 256)
     assert len({each.id for each in fresh}) == 256

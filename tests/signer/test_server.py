@@ -43,6 +43,8 @@ from frost_sidecar.wire import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tests.signer.conftest import Rig, Server
 
 REFUSED = (aiohttp.ClientError, ConnectionError, ssl.SSLError)
@@ -341,9 +343,9 @@ async def test_much_work_is_done_beside_the_event_loop(rig: Rig, count: int, *, 
     threads: list[threading.Thread] = []
 
     class WatchedNode(SignerNode):
-        def shares(self, client: str, request: SharesRequest) -> SharesAnswer:
+        def shares(self, client: str, request: SharesRequest, judged: Collection[str] | None = None) -> SharesAnswer:
             threads.append(threading.current_thread())
-            return super().shares(client, request)
+            return super().shares(client, request, judged)
 
     async with rig.serving(WatchedNode) as server:
         stock = await server.commitments(count)

@@ -23,10 +23,10 @@ from frost_sidecar_audit_worm.writing import Log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frost_sidecar.config import convert
 from frost_sidecar.errors import AuditUnavailable, ConfigError
 from frost_sidecar.hookspecs import PluginContext
 from frost_sidecar.model import AuditRecord, AuditSession, TlsFiles
+from frost_sidecar.process import convert
 
 
 def record(number: int = 0, **changes: str) -> AuditRecord:

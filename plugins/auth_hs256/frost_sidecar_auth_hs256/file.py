@@ -98,14 +98,17 @@ class SecretFile:
             raise self._unreadable(error) from None
         if len(data) > _MAX_BYTES:
             raise self._error(f"{self.path} is larger than {_MAX_BYTES} bytes; is it the right file?")
-        open_to_all = bool(status.st_mode & stat.S_IROTH)
+        open_to_all = bool(status.st_mode & (stat.S_IROTH | stat.S_IWOTH))
         if open_to_all and not self._dev:
-            raise self._error(f"{self.path} can be read by every user; run `chmod o-rwx {self.path}`")
+            raise self._error(f"{self.path} can be read or written by every user; run `chmod o-rwx {self.path}`")
         if not data.isascii():  # a failed decode() would carry all of it in its error
             raise self._error(f"{self.path} holds no base64 text; {HOW_TO}")
         secret, forgiven = parse_secret(data.decode("ascii"), self._place, dev=self._dev)
         if open_to_all:
-            forgiven = (*forgiven, "the secret's file can be read by every user: accepted under the development switch")
+            forgiven = (
+                *forgiven,
+                "the secret's file can be read or written by every user: accepted under the development switch",
+            )
         return Reading(secret, Stamp.of(status), forgiven, steady)
 
     def _error(self, message: str) -> ConfigError:

@@ -80,7 +80,7 @@ class Cluster:
         body = json.dumps({"msg_b64": MESSAGE, "participants": PAIRS[number % 3]})
         connection = UnixConnection(self.processes.socket)
         try:
-            connection.request("POST", "/sign", body)
+            connection.request("POST", "/sign", body, {"X-Frost-Sidecar": "1"})
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         finally:
@@ -94,9 +94,7 @@ class Cluster:
             connection.request("GET", "/metrics")
             metrics = connection.getresponse().read().decode()
             connection.close()
-            found = re.findall(
-                r'^frost_signer_refusals_total\{reason="(?:token|replay)"\} (\S+)$', metrics, re.MULTILINE
-            )
+            found = re.findall(r'^frost_signer_refusals_total\{reason="token-[a-z-]+"\} (\S+)$', metrics, re.MULTILINE)
             total += sum(map(float, found))
         return total
 

@@ -18,12 +18,12 @@ from frost_sidecar_auth_hs256 import Hs256Authenticator, Hs256Issuer, Keyring, S
 from frost_sidecar_auth_hs256.file import SecretFile
 from frost_sidecar_auth_hs256.watch import WatchedKeyring
 
-from frost_sidecar.config import convert
 from frost_sidecar.encoding import b64encode
 from frost_sidecar.errors import ConfigError, Unauthenticated
 from frost_sidecar.hookspecs import PluginContext
 from frost_sidecar.logs import get_logger
 from frost_sidecar.model import Credentials, TlsFiles, TokenClaims
+from frost_sidecar.process import convert
 
 OLD, NEW, NEWER = (secrets.token_bytes(32) for _ in range(3))
 

@@ -1,6 +1,7 @@
 """Where the secret comes from, which ones are refused, and that it shows nowhere."""
 
 import base64
+import itertools
 import logging
 import pickle
 import secrets
@@ -24,12 +25,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
-from frost_sidecar.config import Config, convert
+from frost_sidecar.config import Config
 from frost_sidecar.encoding import b64encode, b64url
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.hookspecs import PluginContext
 from frost_sidecar.model import Credentials, Identity, TlsFiles, TokenClaims
 from frost_sidecar.plugins import load
+from frost_sidecar.process import convert
 
 KEY = secrets.token_bytes(32)
 
@@ -145,6 +147,7 @@ def test_unknown_settings(tmp_path: Path) -> None:
         (b"ChangeMe-" + secrets.token_bytes(32), "common word"),
         (RFC_7515_KEY, "docum"),
     ],
+    ids=itertools.count(),
 )
 async def test_weak_secrets(tmp_path: Path, value: bytes, reason: str, caplog: pytest.LogCaptureFixture) -> None:
     for settings in ({"secret_b64": b64encode(value)}, {"secret_file": secret_file(tmp_path, b64encode(value))}):
@@ -193,7 +196,7 @@ def test_a_secret_that_is_no_base64(tmp_path: Path, text: str, *, dev: bool) -> 
     assert text not in str(caught.value)
 
 
-@pytest.mark.parametrize("mode", [0o604, 0o644])
+@pytest.mark.parametrize("mode", [0o602, 0o604, 0o622, 0o644])
 async def test_a_file_that_everybody_can_read(tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
     file = secret_file(tmp_path, b64encode(KEY), mode)
     with pytest.raises(ConfigError, match=r"chmod o-rwx .*secret\.b64"):

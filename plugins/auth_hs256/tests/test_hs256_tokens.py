@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import itertools
 import json
 import secrets
 import time
@@ -117,9 +118,9 @@ async def test_no_token_is_not_ours() -> None:
 
 async def test_an_unsigned_token() -> None:
     token = jwt.encode(payload(), "", algorithm="none")
-    assert "three parts" in await refusal(token)
+    assert await authenticate(token) is None  # another plugin's to refuse, or the host's
     forged = token.replace(token.partition(".")[0], b64url(json.dumps(HEADER).encode()))
-    assert "three parts" in await refusal(forged)
+    assert "signature is wrong" in await refusal(forged)
 
 
 async def test_a_public_key_is_not_the_secret() -> None:
@@ -210,6 +211,7 @@ async def test_a_changed_token() -> None:
         raw(HEADER, b"\xff"),
         raw(HEADER, b"[" * 2500),
     ],
+    ids=itertools.count(),
 )
 async def test_junk(token: str) -> None:
     with pytest.raises(Unauthenticated, match=r"not a compact JWT|not a JWT"):

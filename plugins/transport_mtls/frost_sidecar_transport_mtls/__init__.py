@@ -24,11 +24,10 @@ __all__ = ["MtlsTransport", "PinnedContext", "PinnedContexts", "Settings", "TlsI
 
 @hookimpl
 def make_transport(context: PluginContext) -> Transport:
-    """Read the TLS files once for all signers and build the transport.
+    """Read the TLS files once for all signers, follow them, and build the transport.
 
     Raises:
         ConfigError: a TLS file or a signer's ``server_name`` cannot be used, or a setting is wrong.
     """
     settings = context.settings(Settings)
-    names = [signer.server_name for signer in context.signers]
-    return MtlsTransport(PinnedContexts(TlsIdentity(context.tls), names), settings)
+    return MtlsTransport(PinnedContexts.following(context), settings)

@@ -1,4 +1,4 @@
-"""TLS contexts that accept exactly one peer, all with the one certificate that was read at the start.
+"""TLS contexts that accept exactly one peer, all with the one certificate that was read together with its key.
 
 The check of the name runs inside the handshake, before the last handshake message leaves: a peer with another identity
 never sees a byte of a request, and no code path of an HTTP library can forget to ask.
@@ -7,12 +7,18 @@ never sees a byte of a request, and no code path of an HTTP library can forget t
 from __future__ import annotations
 
 import ipaddress
+import math
 import ssl
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Self
 
+from cryptography import x509
+
+from frost_sidecar import spiffe
 from frost_sidecar.errors import ConfigError
+from frost_sidecar.identity import UNREADABLE, check_readable, expiry, load_lists
 from frost_sidecar.model import TlsFiles
+from frost_sidecar.private_file import check_not_public
 
 
 class PinnedObject(ssl.SSLObject):
@@ -22,16 +28,26 @@ class PinnedObject(ssl.SSLObject):
     """The context that the connection was asked of; without one no peer is right."""
     alert: str | None = None
     """The TLS alert that arrived after the handshake; for whoever explains the connection's end."""
+    used: bool = False
+    """Whether a call went over it already."""
+    ends: float = 0.0
+    """When either side's certificate ends to be valid, seconds since the epoch."""
 
     def do_handshake(self) -> None:
-        """Go on with the handshake; at its end, look at the name."""
+        """Go on with the handshake; at its end, look at the name and the trust domain."""
         super().do_handshake()
         if self.pinned is None:
             raise ssl.SSLCertVerificationError("the connection has lost its pinned name")
-        names = _names(self)
+        certificate = self.getpeercert() or {}
+        names = _names(certificate)
         if not self.pinned.accepts(names):
             shown = ", ".join(f"{kind}:{value}" for kind, value in names)[:200] or "no name at all"
             raise ssl.SSLCertVerificationError(f"it is for {shown}, not for {self.pinned.pin}")
+        try:
+            self.pinned.check_domain(self.getpeercert(True) or b"")
+        except UNREADABLE as error:
+            raise ssl.SSLCertVerificationError(f"it is not of the trust domain: {error}") from None
+        self.ends = min(self.pinned.ends, ssl.cert_time_to_seconds(str(certificate["notAfter"])))
 
     def read(self, size: int = 1024, buffer: Any = None) -> bytes:
         """Note the peer's alert: an event loop may drop it when a write meets the closed connection first."""
@@ -51,14 +67,19 @@ class PinnedContext(ssl.SSLContext):
 
     pin: str = ""
     """The one name that the peer's certificate must carry: a DNS name, an IP address or a URI."""
+    ends: float = math.inf
+    """When our own certificate ends to be valid, or what we know of others' does; seconds since the epoch."""
     _identity: ssl.SSLContext
+    _trust_domain: str | None
 
     @classmethod
-    def of(cls, identity: ssl.SSLContext, pin: str) -> Self:
+    def of(cls, identity: ssl.SSLContext, pin: str, *, ends: float, trust_domain: str | None) -> Self:
         """The context for ``pin`` whose connections ``identity`` makes."""
         context = cls(ssl.PROTOCOL_TLS_CLIENT)
         context.pin = pin
+        context.ends = ends
         context._identity = identity
+        context._trust_domain = trust_domain
         return context
 
     @property
@@ -80,6 +101,11 @@ class PinnedContext(ssl.SSLContext):
             raise TypeError("the identity makes connections that check no name")
         connection.pinned = self
         return connection
+
+    def check_domain(self, der: bytes) -> None:
+        """Raise ValueError for a certificate that is not of the trust domain, where one is asked for."""
+        if self._trust_domain is not None:
+            spiffe.member(x509.load_der_x509_certificate(der), self._trust_domain)
 
     def accepts(self, names: tuple[tuple[str, str], ...]) -> bool:
         """Whether subject alternative names, as pairs of kind and value, are those of the pinned peer.
@@ -106,10 +132,10 @@ def alert_in(error: BaseException) -> str | None:
 
 
 class TlsIdentity:
-    """Our certificate and the one authority of our peers, as their files were at the start."""
+    """Our certificate and the one authority of our peers, as their files are now."""
 
-    def __init__(self, files: TlsFiles) -> None:
-        """Read ``files``.
+    def __init__(self, files: TlsFiles, *, trusts_until: float = math.inf) -> None:
+        """Read ``files``. After ``trusts_until`` their revocation lists are out of date, seconds since the epoch.
 
         Raises:
             ConfigError: a file is missing, unreadable or of the wrong kind, or key and certificate do not belong
@@ -117,6 +143,13 @@ class TlsIdentity:
         """
         self._by_host = _read(files, check_hostname=True)
         self._by_uri = _read(files, check_hostname=False)
+        self._trust_domain = files.trust_domain
+        self._trusts_until = trusts_until
+        try:
+            self.ends = expiry(files.cert)
+            """When our certificate ends to be valid, seconds since the epoch."""
+        except (OSError, ValueError):
+            raise ConfigError(f"{files.cert} cannot be read", path="tls.cert") from None
 
     def context(self, pin: str) -> PinnedContext:
         """A context for TLS 1.3 that shows our certificate and accepts only the peer ``pin`` below our authority.
@@ -127,18 +160,23 @@ class TlsIdentity:
         if not pin.isascii() or not pin.isprintable() or "*" in pin or " " in pin:
             raise ConfigError(f"server_name {pin!r} is not one exact ASCII name", path="signers")
         if _is_uri(pin):
-            return PinnedContext.of(self._by_uri, pin)
-        context = PinnedContext.of(self._by_host, pin)
+            return self._pinned(self._by_uri, pin)
+        context = self._pinned(self._by_host, pin)
         try:
             context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=pin.rstrip("."))
         except ValueError as error:
             raise ConfigError(f"server_name {pin!r} cannot be a host's name: {error}", path="signers") from None
         return context
 
+    def _pinned(self, identity: ssl.SSLContext, pin: str) -> PinnedContext:
+        ends = min(self.ends, self._trusts_until)
+        return PinnedContext.of(identity, pin, ends=ends, trust_domain=self._trust_domain)
+
 
 def _read(files: TlsFiles, *, check_hostname: bool) -> ssl.SSLContext:
     for file in (files.cert, files.key, files.ca):
-        _check_readable(file)
+        check_readable(file, "tls")
+    check_not_public(files.key, what="a private key", setting="tls.key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.sslobject_class = PinnedObject
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -159,6 +197,10 @@ def _read(files: TlsFiles, *, check_hostname: bool) -> ssl.SSLContext:
         raise ConfigError(
             f"{files.cert} and {files.key} are not a certificate chain and its key in PEM form", path="tls.cert"
         ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {files.cert} or {files.key}: {error.strerror}", path="tls.cert") from None
+    if files.crl is not None:
+        load_lists(context, files.crl, "tls")
     return context
 
 
@@ -170,22 +212,14 @@ def _no_password() -> str:
     raise _EncryptedKeyError
 
 
-def _check_readable(file: Path) -> None:
-    try:
-        with file.open("rb"):
-            pass
-    except OSError as error:
-        raise ConfigError(f"cannot read the TLS file {file}: {error.strerror}", path="tls") from None
-
-
 def _is_uri(pin: str) -> bool:
     return "://" in pin
 
 
-def _names(connection: ssl.SSLObject) -> tuple[tuple[str, str], ...]:
-    certificate = connection.getpeercert() or {}
+def _names(certificate: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     found = certificate.get("subjectAltName", ())
-    return tuple((str(entry[0]), str(entry[1])) for entry in found if isinstance(entry, tuple) and len(entry) == 2)
+    entries = found if isinstance(found, tuple) else ()
+    return tuple((str(entry[0]), str(entry[1])) for entry in entries if isinstance(entry, tuple) and len(entry) == 2)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

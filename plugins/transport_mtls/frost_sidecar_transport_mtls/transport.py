@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,15 +20,25 @@ from frost_sidecar_transport_mtls.settings import Settings
 
 _carrier: Final[ContextVar[PinnedObject | None]] = ContextVar("frost_sidecar_transport_mtls.carrier", default=None)
 """The TLS connection that the current task's call goes over; aiohttp's errors do not say it."""
+_EARLY_SECONDS: Final = 5.0
+"""Before either side's certificate ends, no call goes over a kept connection: clocks differ, calls take time."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Remembers the connection that it gave to a call."""
+    """Remembers the connection that it gave to a call, and gives none whose certificates are about to end."""
 
     async def connect(self, *arguments: Any, **options: Any) -> aiohttp.connector.Connection:
-        connection = await super().connect(*arguments, **options)
-        carrier = connection.transport and connection.transport.get_extra_info("ssl_object")
-        _carrier.set(carrier if isinstance(carrier, PinnedObject) else None)
+        while True:
+            connection = await super().connect(*arguments, **options)
+            carrier = connection.transport and connection.transport.get_extra_info("ssl_object")
+            if not isinstance(carrier, PinnedObject):
+                _carrier.set(None)
+                return connection
+            if not carrier.used or time.time() < carrier.ends - _EARLY_SECONDS:
+                break
+            connection.close()  # it was kept: the next is another one, at last a new one
+        carrier.used = True
+        _carrier.set(carrier)
         return connection
 
 

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from frost_sidecar_transport_mtls import MtlsTransport, PinnedContexts, Settings, TlsIdentity, make_transport
 
-from frost_sidecar.config import convert
 from frost_sidecar.errors import ConfigError, TransportError
 from frost_sidecar.hookspecs import PluginContext
 from frost_sidecar.model import Answer, Call, Signer, TlsFiles
+from frost_sidecar.process import convert
 from frost_sidecar.testing.authority import Authority
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -733,7 +733,7 @@ def test_tls_files_that_cannot_be_used(tmp_path: Path, client_files: TlsFiles, w
         broken.mkdir()
     paths = {"cert": client_files.cert, "key": client_files.key, "ca": client_files.ca, which: broken}
     with pytest.raises(ConfigError, match=r"broken\.pem"):
-        make_transport(plugin_context(TlsFiles(**paths)))
+        make_transport(plugin_context(TlsFiles(paths["cert"], paths["key"], paths["ca"])))
 
 
 def test_a_key_of_another_certificate(server_files: TlsFiles, client_files: TlsFiles) -> None:

@@ -186,7 +186,7 @@ def test_no_more_contexts_are_kept_than_that(client_files: TlsFiles) -> None:
     assert contexts.get("n1.test") is not made[1]
     for number in range(2 * MAX_FURTHER):
         contexts.get(f"m{number}.test")
-    assert len(contexts._further) == MAX_FURTHER
+    assert len(contexts._now._further) == MAX_FURTHER
     assert contexts.get("n0.test") is not made[0]
     assert contexts.get("signer-1.test") is configured
 
@@ -195,4 +195,4 @@ def test_a_name_that_cannot_be_pinned_leaves_nothing_behind(client_files: TlsFil
     contexts = PinnedContexts(TlsIdentity(client_files), [])
     with pytest.raises(ConfigError, match="server_name"):
         contexts.get("*.signers.test")
-    assert not contexts._further
+    assert not contexts._now._further
