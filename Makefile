@@ -18,7 +18,7 @@ demo: $(SETUP)
 	@$(BIN)/frost-sidecar demo
 
 test: $(SETUP) $(ORIGINAL_BUILT)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(SETUP)
 	$(BIN)/ruff format --check .

@@ -7,9 +7,7 @@ each request, by :meth:`ServerIdentity.check`.
 
 from __future__ import annotations
 
-import os
 import ssl
-import stat
 import threading
 import time
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from frost_sidecar import spiffe
 from frost_sidecar.errors import ConfigError, Denied
 from frost_sidecar.following import Follow
 from frost_sidecar.model import TlsFiles
-from frost_sidecar.private_file import check_not_public
+from frost_sidecar.private_file import check_not_public, check_readable
 from frost_sidecar.revocation import Revocations
 
 _KINDS: Final = frozenset({"DNS", "URI"})
@@ -218,19 +216,6 @@ def load(context: ssl.SSLContext, files: TlsFiles, section: str) -> float:
     if files.crl is not None:
         load_lists(context, files.crl, section)
     return expires
-
-
-def check_readable(file: Path, setting: str) -> None:
-    """Raises :class:`~frost_sidecar.errors.ConfigError` for what is no file that can be read; waits for no writer."""
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise ConfigError(f"cannot read the TLS file {file}: {error.strerror}", path=setting) from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError(f"the TLS file {file} is not a regular file", path=setting)
-    finally:
-        os.close(descriptor)
 
 
 def load_lists(context: ssl.SSLContext, crl: Path, section: str) -> None:

@@ -89,6 +89,19 @@ def exposure(status: os.stat_result, user: int, groups: Collection[int]) -> str 
     return None
 
 
+def check_readable(file: Path, setting: str) -> None:
+    """Raises :class:`~frost_sidecar.errors.ConfigError` for what is no file that can be read; waits for no writer."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(f"cannot use {file}: {error.strerror}", path=setting) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError(f"cannot use {file}: it is not a regular file", path=setting)
+    finally:
+        os.close(descriptor)
+
+
 def check_not_public(path: Path, *, what: str, setting: str) -> None:
     """Raises :class:`~frost_sidecar.errors.ConfigError` where every user may read or change a file that others open.
 

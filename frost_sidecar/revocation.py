@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.logs import get_logger
+from frost_sidecar.private_file import check_readable
 
 log = get_logger("frost_sidecar.revocation")
 
@@ -51,6 +52,8 @@ class Revocations:
                 delta or an indirect list), or not signed by whom it names; with the place in the table ``section``.
         """
         where = f"{section}.crl"
+        check_readable(ca, f"{section}.ca")
+        check_readable(crl, where)
         try:
             authorities = x509.load_pem_x509_certificates(ca.read_bytes())
         except (OSError, ValueError) as error:

@@ -16,9 +16,9 @@ from cryptography import x509
 
 from frost_sidecar import spiffe
 from frost_sidecar.errors import ConfigError
-from frost_sidecar.identity import UNREADABLE, check_readable, expiry, load_lists
+from frost_sidecar.identity import UNREADABLE, expiry, load_lists
 from frost_sidecar.model import TlsFiles
-from frost_sidecar.private_file import check_not_public
+from frost_sidecar.private_file import check_not_public, check_readable
 
 
 class PinnedObject(ssl.SSLObject):
