@@ -309,7 +309,7 @@ async def test_broken_files_stop_no_other_and_are_named_once(
     old, new = keygen(ours.keys / "1.pem"), keygen(ours.keys / "2.pem")
     ours.start()
     (ours.keys / "2.pem").chmod(0o644)
-    (ours.keys / "3.pem").write_text("-----BEGIN PRIVATE KEY-----\nhalf")
+    (ours.keys / "3.pem").write_text("-----BEGIN KEY-----\nhalf")
     (ours.keys / "3.pem").chmod(0o600)
     os.mkfifo(ours.keys / "4.pem", 0o600)
     (ours.keys / "5.pem").symlink_to("nowhere")
