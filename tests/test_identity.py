@@ -701,3 +701,12 @@ def test_what_is_no_file_stops_the_start_and_nobody_waits_for_it(tmp_path: Path,
     os.mkfifo(tmp_path / name, 0o600)
     with pytest.raises(ConfigError, match=r"is not a regular file|cannot use"):
         ServerIdentity(replace(mounted(tmp_path), crl=tmp_path / "crl")).follow(read_once, "listener")
+
+
+async def test_no_session_is_handed_out_that_would_skip_the_look_at_a_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+    files, mint = authority.issue("listener", ["127.0.0.1"]), authority.issue("mint", ["mint.test"])
+    async with serving(files) as served, connected(served.address, client(mint, files.ca)) as wire:
+        assert (await wire.ask())[0] == HTTPStatus.OK
+        session = wire.writer.get_extra_info("ssl_object").session
+        assert session is None or not session.has_ticket
