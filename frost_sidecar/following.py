@@ -30,6 +30,8 @@ _RESTLESS_SECONDS: Final = 5.0
 """Files that never come to rest are taken as they are after this long."""
 _SILENT_SECONDS: Final = 5.0
 """A look that takes longer than this is worth saying so: the file system hangs."""
+SILENT: Final = "no answer from its file system"
+"""The fault of files whose look does not end: nobody else can say so."""
 _MOST_ENTRIES: Final = 1024
 _JOIN_SECONDS: Final = 0.5
 
@@ -163,7 +165,7 @@ class _Followed:
     def why(self) -> str | None:
         since = self._looking_since
         if since is not None and time.monotonic() - since > _SILENT_SECONDS:
-            return "no answer from its file system"
+            return SILENT
         return self._fault
 
     def start(self) -> None:

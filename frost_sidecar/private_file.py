@@ -54,6 +54,8 @@ def read_private(
         if status.st_size > most:
             raise ConfigError(f"{path} is too large for {what}", path=setting)
         content = _read(descriptor, status.st_size)
+    except OSError as error:  # of a disk or a mount that fails
+        raise ConfigError(f"cannot read {path}: {error.strerror}", path=setting) from None
     finally:
         os.close(descriptor)
     if content is None:

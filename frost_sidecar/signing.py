@@ -158,7 +158,7 @@ class Signing:
         self._in_flight += 1
         self._strangers += not granted
         self._by_caller[caller] += 1
-        self._metrics.in_flight.set(self._in_flight)
+        self._metrics.in_flight.set(self._in_flight - self._strangers)
         started = time.perf_counter()
         outcome: Outcome = "failed"
         try:
@@ -183,7 +183,7 @@ class Signing:
             if not self._by_caller[caller]:
                 del self._by_caller[caller]
             self._idle.set()
-            self._metrics.in_flight.set(self._in_flight)
+            self._metrics.in_flight.set(self._in_flight - self._strangers)
             self._metrics.requests.labels(outcome).observe(time.perf_counter() - started)
 
 

@@ -443,3 +443,9 @@ def test_the_command_seals_reseals_and_unseals(tmp_path: Path, share: Path, valu
     assert done.returncode == 0, done.stderr
     assert share.read_bytes() == before
     assert len(done.stderr.splitlines()) == 0
+
+
+def test_a_file_that_fails_while_it_is_read_is_named() -> None:
+    path = Path("/proc/self/mem")  # regular, our own, mode 0600; nothing is mapped at its begin
+    with pytest.raises(ConfigError, match=f"cannot read {path}: Input/output error"):
+        read_private(path, what="a key share", most=100)

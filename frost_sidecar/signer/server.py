@@ -15,7 +15,7 @@ from frost_ed25519.keys import KeyPackage
 from frost_sidecar import plugins
 from frost_sidecar.channel import bearer, bind, certificate_names, spell
 from frost_sidecar.errors import Denied, PluginError, Refusal
-from frost_sidecar.following import Following
+from frost_sidecar.following import SILENT, Following
 from frost_sidecar.hookspecs import Authenticator, Component, Policy
 from frost_sidecar.identity import ServerIdentity
 from frost_sidecar.listener import Exchange, Handler, Limits, Listener
@@ -136,14 +136,14 @@ async def serve(
         if ready is not None:
             host, port = sock.getsockname()[:2]
             ready((host, port))
-        told: dict[str, str] = {}
+        told: set[str] = set()
         while True:
             await anyio.sleep(min(_SWEEP_SECONDS, nonces.lifetime))
             nonces.expire()
-            faults = dict(following.faults)
-            for what in faults.keys() - told.keys():  # a file system that hangs says nothing itself
-                log.error("changed files are not in use", what=what, why=faults[what])
-            told = faults
+            silent = {what for what, why in following.faults.items() if why == SILENT}
+            for what in silent - told:
+                log.error("files cannot be looked at", what=what, why=SILENT)
+            told = silent
 
 
 @contextlib.asynccontextmanager

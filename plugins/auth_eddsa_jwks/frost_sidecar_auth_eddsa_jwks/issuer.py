@@ -109,12 +109,16 @@ class JwksIssuer(TokenIssuer):
         return self._schedule
 
     def _withdraw_in_time(self, over: threading.Event) -> None:
+        said = ""
         while not over.wait(LOOK_SECONDS):
             try:
                 if self._now().is_due(self._clock()):
                     self._withdraw()
+                said = ""
             except ConfigError as error:
-                log.error("a key could not be withdrawn", why=str(error))  # noqa: TRY400 - the reason is the message
+                if said != str(error):  # once for each reason, not once a second
+                    said = str(error)
+                    log.error("a key could not be withdrawn", why=said)  # noqa: TRY400 - the reason is the message
 
     def _withdraw(self) -> None:
         with self._turn:

@@ -31,8 +31,12 @@ class Publication:
 
     def recall(self) -> Schedule:
         """What the file says was published; nothing where there is none or it cannot be read, which is logged."""
-        if not self._path.exists():
+        try:
+            self._path.stat()
+        except FileNotFoundError:
             return Schedule()
+        except OSError:
+            pass  # whoever reads it says why not
         try:
             data = read_file(self._path, self._place, max_bytes=_MAX_BYTES, kind="trusted")
             listed = decode_json(data, dict[str, list[dict[str, Any]]])["keys"][:MAX_KEYS]

@@ -21,6 +21,10 @@ class Entry:
     until: int | None
     """When it is published no longer; None: not as long as its file is there."""
 
+    def is_published(self, now: float) -> bool:
+        """Whether those who check still take it."""
+        return self.until is None or self.until > now
+
     def jwk(self) -> dict[str, Any]:
         """The key as JWK. ``iat`` and ``exp`` are its times, for the next start and for those who check with it.
 
@@ -48,18 +52,20 @@ class Schedule:
     ) -> Schedule:
         """What is next, when ``keys``, the newest first, are those whose files are there.
 
-        A key that was not published yet signs after ``publish_seconds``; at the very first, where nothing was, the
-        oldest signs at once: it is the one that others may know already.
+        A key that was not published yet, or not any longer, signs after ``publish_seconds``; at the very first, where
+        nothing was, the oldest that has not expired signs at once: it is the one that others may know already.
         One that is not among ``keys`` is published for ``retired_seconds`` more, as is one that has expired.
         """
         gone = {entry.public.kid: entry for entry in self.entries}
         held, entries = [], []
+        oldest = next((key for key in reversed(keys) if key.public.expires is None or key.public.expires > now), None)
         for key in keys:
             public = key.public
             before = gone.pop(public.kid, None)
-            known = before is not None and before.public.is_same(public)
-            is_first = not self.entries and key is keys[-1]
-            since = before.since if before and known else 0 if is_first else int(now)
+            known = before is not None and before.public.is_same(public) and before.is_published(now)
+            is_first = not self.entries and key is oldest
+            # No key was published in the future: a clock was ahead.
+            since = min(before.since, int(now)) if before and known else 0 if is_first else int(now)
             held.append((key, since + publish_seconds if since else 0.0))
             end = None if public.expires is None else int(public.expires + retired_seconds)
             if end is None or end > now:

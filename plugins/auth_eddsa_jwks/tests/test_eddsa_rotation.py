@@ -178,6 +178,50 @@ async def test_a_key_that_comes_back_signs_at_once(tmp_path: Path, keygen: Calla
     assert (await ours.signs(), ours.published) == (new, {new: None, old: None})
 
 
+async def test_a_key_that_comes_back_after_its_withdrawal_waits(tmp_path: Path, keygen: Callable[[Path], str]) -> None:
+    """While the process was down the key's time ran out: those who check have dropped it, whatever the file says."""
+    ours = Rotating(tmp_path)
+    old = keygen(ours.keys / "1.pem")
+    ours.start()
+    new = keygen(ours.keys / "2.pem")
+    ours.issuer.reload()
+    moved = (ours.keys / "2.pem").rename(tmp_path / "2.pem")
+    ours.now += 700
+    ours.issuer.reload()
+    assert ours.published == {old: None, new: START + 820}
+    moved.rename(ours.keys / "2.pem")
+    ours.now += 5000
+    ours.start()
+    assert (await ours.signs(), ours.published) == (old, {new: None, old: None})
+    ours.now += 600
+    assert await ours.signs() == new
+
+
+async def test_a_start_without_memory_passes_over_a_key_that_has_expired(
+    tmp_path: Path, keygen: Callable[[Path], str]
+) -> None:
+    ours = Rotating(tmp_path)
+    write_jwk(ours.keys / "1.json", exp=START - 1)
+    old, new = keygen(ours.keys / "2.pem"), keygen(ours.keys / "3.pem")
+    ours.start()
+    assert await ours.signs() == old
+    ours.now += 600
+    assert await ours.signs() == new
+
+
+async def test_a_clock_that_was_ahead_keeps_no_key_from_signing(tmp_path: Path, keygen: Callable[[Path], str]) -> None:
+    ours = Rotating(tmp_path, now=START + 10**8)
+    old = keygen(ours.keys / "1.pem")
+    ours.start()
+    new = keygen(ours.keys / "2.pem")
+    ours.issuer.reload()
+    ours.now = START
+    ours.start()
+    assert await ours.signs() == old
+    ours.now += 600
+    assert await ours.signs() == new
+
+
 async def test_a_restart_forgets_nothing(tmp_path: Path, keygen: Callable[[Path], str]) -> None:
     ours = Rotating(tmp_path)
     oldest, old = keygen(ours.keys / "1.pem"), keygen(ours.keys / "2.pem")
