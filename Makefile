@@ -12,7 +12,7 @@ RUST := cd frost-ed25519-py && cargo
 ORIGINAL := tests/fixtures/rust
 ORIGINAL_BUILT := $(ORIGINAL)/target/.complete
 
-.PHONY: demo test check format openapi load fuzz clean
+.PHONY: demo test check format openapi load micro bench bench-quick soak fuzz clean
 
 demo: $(SETUP)
 	@$(BIN)/frost-sidecar demo
@@ -33,6 +33,22 @@ check: $(SETUP)
 # 10,000 signatures through the Unix socket while a signer is killed and restarted
 load: $(SETUP)
 	$(BIN)/python benchmarks/load.py
+
+# all figures of docs/performance.md, with charts: about twelve minutes; run it where nothing else runs
+bench: $(SETUP)
+	$(BIN)/python -m benchmarks.bench --charts
+
+# the same figures within two minutes, less firm; prints them and writes nothing
+bench-quick: $(SETUP)
+	$(BIN)/python -m benchmarks.bench --quick
+
+# the hot pieces one by one (pytest-benchmark), in processor time: for comparing before and after a change
+micro: $(SETUP)
+	$(BIN)/python -m pytest benchmarks/micro --benchmark-timer time.thread_time
+
+# a million signatures while signers and sidecar are killed and restarted, and then everything checked: a quarter of an hour
+soak: $(SETUP)
+	$(BIN)/python -m benchmarks.soak
 
 # docs/openapi.json, after a change of the HTTP contract
 openapi: $(SETUP)

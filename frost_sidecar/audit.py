@@ -78,7 +78,7 @@ class Audit:
         self._lanes = [_Lane(name, sink, config, metrics) for name, sink in sinks]
         self._required = [lane for lane in self._lanes if lane.name not in config.best_effort]
         self._seconds = config.write_seconds
-        self._phase = metrics.phases.labels("audit")
+        self._phase = metrics.phases["audit"]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -133,10 +133,13 @@ class Audit:
         """Hand over to all sinks and wait for the required ones, even if the request is cancelled meanwhile."""
         tickets = [(lane, lane.submit(record)) for lane in self._lanes]
         failed: list[str] = []
-        with self._phase.time(), anyio.CancelScope(shield=True):
-            deadline = anyio.current_time() + self._seconds
+        with self._phase.time():
+            with anyio.CancelScope(deadline=anyio.current_time() + self._seconds, shield=True):
+                for lane, ticket in tickets:
+                    if lane in self._required and ticket is not None:
+                        await ticket.done.wait()
             for lane, ticket in tickets:
-                if lane in self._required and not await lane.confirmed(ticket, deadline):
+                if lane in self._required and not lane.confirmed(ticket):
                     failed.append(f"{lane.name}: {ticket.why if ticket else 'its queue is full'}")
         if failed:
             log.error("audit record not confirmed", request_id=record.request_id, sinks=failed)
@@ -152,7 +155,7 @@ class _Ticket:
 
     def __init__(self, record: AuditRecord) -> None:
         self.record = record
-        self.done = anyio.Event()
+        self.done = asyncio.Event()
         self.durable = False
         self.why = "no confirmation in time"
 
@@ -169,6 +172,7 @@ class _Lane:
         self._writing: list[_Ticket] = []
         self._wake = anyio.Event()
         self._failed: tuple[float, str | None] = 0.0, None
+        metrics.audit_backlog.labels(name).set_function(lambda: len(self._queue))
 
     def submit(self, record: AuditRecord, *, correction: bool = False) -> _Ticket | None:
         """Queue a record; None where the queue is full. A correction of a record may use as much room again."""
@@ -177,16 +181,13 @@ class _Lane:
             return None
         ticket = _Ticket(record)
         self._queue.append(ticket)
-        self._metrics.audit_backlog.labels(self.name).set(len(self._queue))
         self._wake.set()
         return ticket
 
-    async def confirmed(self, ticket: _Ticket | None, deadline: float) -> bool:
-        """Whether the record became durable by ``deadline``. One that has not been taken by then is withdrawn."""
+    def confirmed(self, ticket: _Ticket | None) -> bool:
+        """Whether the record became durable by now. One that has not been taken up to now is withdrawn."""
         if ticket is None:
             return False
-        with anyio.move_on_after(deadline - anyio.current_time()):
-            await ticket.done.wait()
         if not ticket.done.is_set() and ticket in self._queue:
             self._queue.remove(ticket)
         return ticket.durable
@@ -223,7 +224,6 @@ class _Lane:
             self._wake = anyio.Event()
             while self._queue:
                 self._writing, self._queue = self._queue[:_LARGEST_BATCH], self._queue[_LARGEST_BATCH:]
-                self._metrics.audit_backlog.labels(self.name).set(len(self._queue))
                 await self._write(self._writing)
                 self._writing = []
 

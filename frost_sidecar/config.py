@@ -150,6 +150,8 @@ class SigningConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Deadline of one call to one signer."""
     calls_per_signer: Count = 64
     """Calls to one signer under way at once; further ones wait their turn, and that is not held against the signer."""
+    batches_per_signer: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Requests for shares to one signer under way at once; the sessions that come meanwhile gather, and go together."""
     max_in_flight: Count = 256
     """Requests under way at once; one more is refused as overloaded."""
     max_in_flight_per_caller: Count | None = None
@@ -163,6 +165,20 @@ class SigningConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a signer that sent a wrong share is not asked again."""
     cool_down_seconds: Seconds = 1.0
     """How long a signer that failed is asked last; doubles with every further failure, up to thirty times this."""
+
+
+class StockConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Commitments kept ready, so that a signature costs one round trip instead of two. By signer and key.
+
+    How many follows demand, between two bounds. A signer keeps 2048 for all coordinators of one name and all keys.
+    """
+
+    least: Annotated[int, Meta(ge=0, le=8192)] = 32
+    """Kept however small the demand is, though never more than ``most``."""
+    most: Annotated[int, Meta(ge=0, le=8192)] = 512
+    """Never more than this. 0: no stock; each session asks its signers first."""
+    caller_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """What one caller may hold at once, as a part of what it holds and what is left in stock together."""
 
 
 class AuditConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -217,6 +233,7 @@ class Config(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Rules for what is signed, by names of your own."""
     server: ServerConfig = ServerConfig()
     signing: SigningConfig = SigningConfig()
+    stock: StockConfig = StockConfig()
     audit: AuditConfig = AuditConfig()
     token: TokenConfig = TokenConfig()
     idempotency: IdempotencyConfig = IdempotencyConfig()

@@ -23,6 +23,11 @@ def cancelled_from_outside() -> bool:
     return task is None or task.cancelling() > 0
 
 
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 async def contained(
     plugin: str, seconds: float | None, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs
 ) -> T:
@@ -32,10 +37,17 @@ async def contained(
     logged with its cause and becomes a :class:`PluginError` without it: a plugin's words may hold what callers must not
     see.
     """
-    cause: BaseException
+    cause: BaseException | None
+    before = _cancellations()
     try:
-        with anyio.fail_after(seconds):
+        if seconds is None:
             return await method(*args, **kwargs)
+        with anyio.fail_after(seconds):
+            answer = await method(*args, **kwargs)
+        if _cancellations() <= before:
+            return answer
+        # A request's deadline comes once: whoever swallows it would let the request go on for ever.
+        why, cause = "it was cancelled, and went on", None
     except FrostSidecarError:
         raise
     except asyncio.CancelledError as error:

@@ -20,9 +20,11 @@ from typing import Any
 import anyio
 
 from frost_sidecar.access import Door, in_process
+from frost_sidecar.aggregation import Aggregation
 from frost_sidecar.arguments import Message, check_call, check_choice, check_items, check_message
 from frost_sidecar.audit import Audit
 from frost_sidecar.batch import Batches
+from frost_sidecar.batching import Batching
 from frost_sidecar.commitments import Commitments
 from frost_sidecar.config import Config
 from frost_sidecar.containment import cancelled_from_outside
@@ -61,8 +63,8 @@ from frost_sidecar.transport import SignerCalls
 
 log = get_logger("frost_sidecar.coordinator")
 
-_START_SECONDS = 30.0
-"""How long one plugin may take to start."""
+_START_SECONDS = 300.0
+"""How long one plugin may take to start: an audit log of many millions of records is checked whole."""
 _STOP_SECONDS = 10.0
 """How long one plugin may take to end."""
 
@@ -125,12 +127,26 @@ class Coordinator:
             signers = Signers(known, config.signing, metrics)
             audit = await stack.enter_async_context(Audit(_sinks(config, loaded), config.audit, metrics))
             calls = _calls(config, loaded, known, signers, metrics)
-            selector = next(iter(loaded.all("make_selector", Selector)), ("built-in zone spread", ZoneSpread()))
-            sessions = Sessions(signers, Commitments(calls, metrics), calls, selector, config.signing, metrics)
+            selector = _selector(config, loaded)
+            stock = Commitments(
+                calls, signers, groups, config.stock, metrics, budget_seconds=config.signing.budget_seconds
+            )
+            commitments = await stack.enter_async_context(stock)
+            batching = await stack.enter_async_context(Batching(calls, commitments, config.signing, metrics))
+            aggregation = await stack.enter_async_context(Aggregation())
+            sessions = Sessions(signers, commitments, batching, aggregation, selector, config.signing, metrics)
             policies = Policies(loaded.all("make_policy", Policy), config.signing.plugin_seconds)
             grants = Grants(config, {name: thumbprint(group.public) for name, group in groups.items()})
             signing = Signing(
-                groups, config.main_key, participants, grants, policies, sessions, audit, config.signing, metrics
+                groups,
+                config.main_key,
+                participants,
+                grants,
+                policies,
+                sessions,
+                audit,
+                config.signing,
+                metrics,
             )
             store = next(iter(loaded.all("make_idempotency_store", IdempotencyStore)), None)
             idempotency = Idempotency(
@@ -148,6 +164,7 @@ class Coordinator:
                         groups,
                         nodes,
                         signers,
+                        commitments,
                         calls,
                         audit,
                         following,
@@ -332,6 +349,13 @@ def _key(group: Group) -> KeyAnswer:
     return KeyAnswer(b64encode(group.public), thumbprint(group.public), group.min_signers, len(group.identifiers))
 
 
+def _selector(config: Config, loaded: Loaded) -> tuple[str, Selector, float | None]:
+    """The selector, its name, and how long it may take; None for ours, which waits for nothing."""
+    for name, selector in loaded.all("make_selector", Selector):
+        return name, selector, config.signing.plugin_seconds
+    return "built-in zone spread", ZoneSpread(), None
+
+
 def _sinks(config: Config, loaded: Loaded) -> list[tuple[str, AuditSink]]:
     sinks = loaded.all("make_audit_sink", AuditSink)
     for name in config.audit.best_effort:
@@ -352,5 +376,6 @@ def _calls(
         signing=config.signing,
         metrics=metrics,
         measured=signers.measured,
+        calling=signers.calling,
         signers=known,
     )

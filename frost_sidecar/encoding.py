@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -22,7 +22,7 @@ _URLSAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 def b64encode(data: bytes) -> str:
     """Standard alphabet, padded (RFC 4648, section 4): the form of everything that we answer."""
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def b64url(data: bytes) -> str:
@@ -39,6 +39,12 @@ def b64decode(text: str) -> bytes:
     if not text.isascii():  # a failed encode() would carry the whole text, perhaps a secret, in its error
         raise ValueError("not base64: a character outside ASCII")
     raw = text.encode("ascii")
+    try:
+        data = binascii.a2b_base64(raw)
+        if binascii.b2a_base64(data, newline=False) == raw:
+            return data  # our own form, at a quarter of the price
+    except binascii.Error:
+        pass
     if (b"-" in raw or b"_" in raw) and (b"+" in raw or b"/" in raw):
         raise ValueError("not base64: the standard and the URL-safe alphabet are mixed")
     standard = raw.translate(_URLSAFE_TO_STANDARD)
@@ -77,7 +83,7 @@ def decode_json(body: bytes, kind: type[T]) -> T:
     """
     try:
         value = msgspec.json.decode(body, type=kind)
-        json.loads(body.decode("utf-8"), object_pairs_hook=_unique_members, parse_constant=_no_constant)
+        _STRICT.decode(body.decode("utf-8"))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from None
     except RecursionError:
@@ -96,3 +102,6 @@ def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant)

@@ -112,12 +112,19 @@ class Exchange:
         body = bytearray()
         try:
             # Room is taken by what has arrived, not by what was announced: whoever sends nothing holds nothing.
-            with self._reading.room() as take, anyio.fail_after(self.limits.body_seconds):
-                async for chunk in self.request.content.iter_any():
-                    take(len(chunk))
-                    body += chunk
-                    if len(body) > largest:
-                        raise TooLarge(f"the body is larger than {largest} bytes")
+            with self._reading.room() as take:
+                if self.request.content.is_eof():  # all of it came along with the header: no deadline to pay for
+                    body += self.request.content.read_nowait()
+                    take(len(body))
+                else:
+                    with anyio.fail_after(self.limits.body_seconds):
+                        async for chunk in self.request.content.iter_any():
+                            take(len(chunk))
+                            body += chunk
+                            if len(body) > largest:
+                                break
+                if len(body) > largest:
+                    raise TooLarge(f"the body is larger than {largest} bytes")
                 return bytes(body)
         except TimeoutError:
             raise MalformedRequest(f"the body did not arrive within {self.limits.body_seconds:g} s") from None

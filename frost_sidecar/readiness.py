@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import anyio
 
 from frost_sidecar.audit import Audit
+from frost_sidecar.commitments import Commitments
 from frost_sidecar.contract import CertificateReadiness, KeyReadiness, Readiness, SignerReadiness
 from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import SignerError
@@ -40,6 +41,7 @@ class ReadinessCheck:
         groups: Mapping[str, Group],
         nodes: Sequence[Signer],
         signers: Signers,
+        commitments: Commitments,
         calls: SignerCalls,
         audit: Audit,
         following: Following,
@@ -56,6 +58,7 @@ class ReadinessCheck:
         self._groups = groups
         self._nodes = nodes
         self._signers = signers
+        self._commitments = commitments
         self._calls = calls
         self._audit = audit
         self._following = following
@@ -134,7 +137,7 @@ class ReadinessCheck:
             state=state,
             reachable=fault is None,
             keys=tuple(right),
-            commitments_in_stock=0,
+            commitments_in_stock=self._commitments.in_stock(node.identifier),
             detail=detail or (f"is {state}" if state != "healthy" else None),
         )
 

@@ -5,43 +5,36 @@ A signer is never swapped inside a session: a further attempt is a new session w
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import itertools
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import anyio
 import frost_ed25519 as frost
 
 from frost_sidecar import wire
+from frost_sidecar.aggregation import Aggregation, Shares
+from frost_sidecar.batching import Batching, Outcome, Part
 from frost_sidecar.commitments import Commitments, Lease
 from frost_sidecar.config import SigningConfig
 from frost_sidecar.containment import contained
-from frost_sidecar.encoding import b64decode, b64encode
-from frost_sidecar.errors import Denied, FaultKind, FrostSidecarError, InternalError, NoQuorum, SignerError
+from frost_sidecar.encoding import b64encode
+from frost_sidecar.errors import Denied, FrostSidecarError, InternalError, NoQuorum, SignerError
 from frost_sidecar.hookspecs import Selector
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.logs import get_logger
 from frost_sidecar.metrics import CoordinatorMetrics
-from frost_sidecar.model import AuditSession, Choice, Quorum, Signer
+from frost_sidecar.model import AuditSession, Caller, Choice, Quorum, Signer
 from frost_sidecar.signers import BLAMELESS, Signers
-from frost_sidecar.transport import SignerCalls, Trace
+from frost_sidecar.transport import Trace
 
 log = get_logger("frost_sidecar.sessions")
 
-T = TypeVar("T")
-
 _LARGEST_ORDER = 16
 """Most quorums that a selector is asked to order."""
-
-_SESSION_ERRORS: dict[wire.SessionError, FaultKind] = {
-    "unknown-commitment": "unknown-commitment",
-    "denied": "denied",
-}
-"""What a signer says of a session that means more than "refused"."""
 
 _AFTER_A_DENIAL = 0.1
 """Seconds that the rest of a session has to deny the message too, or to give a share that nobody will use."""
@@ -77,22 +70,36 @@ class Sessions:
         self,
         signers: Signers,
         commitments: Commitments,
-        calls: SignerCalls,
-        selector: tuple[str, Selector],
+        batching: Batching,
+        aggregation: Aggregation,
+        selector: tuple[str, Selector, float | None],
         config: SigningConfig,
         metrics: CoordinatorMetrics,
     ) -> None:
         self._signers = signers
         self._commitments = commitments
-        self._calls = calls
-        self._selector_name, self._selector = selector
+        self._batching = batching
+        self._aggregation = aggregation
+        self._selector_name, self._selector, self._selector_seconds = selector
         self._config = config
-        self._metrics = metrics
+        self._results = {result: metrics.sessions.labels(result) for result in ("signed", "failed")}
+        self._select_phase = metrics.phases["select"]
+        self._commit_phase = metrics.phases["commit"]
+        self._shares_phase = metrics.phases["shares"]
+        self._aggregate_phase = metrics.phases["aggregate"]
 
     async def sign(
-        self, group: Group, message: bytes, among: Mapping[int, Signer], trace: Trace, attempts: list[Attempt]
-    ) -> Attempt:
-        """The first attempt that gives a signature, by a quorum of ``among``; ``attempts`` gets each as it starts.
+        self,
+        group: Group,
+        message: bytes,
+        among: Mapping[int, Signer],
+        trace: Trace,
+        caller: Caller,
+        attempts: list[Attempt],
+    ) -> tuple[bytes, Quorum]:
+        """A signature, verified under the group key, and the quorum of ``among`` that made it.
+
+        ``attempts`` gets each session as it starts.
 
         A signer that denies the message is not asked again for it. The others are: no single signer can keep a message
         from being signed, and none has to sign it.
@@ -117,12 +124,12 @@ class Sessions:
                 break
             attempt = Attempt(secrets.token_hex(16), quorum)
             attempts.append(attempt)
-            await self._run(attempt, group, message, {each: among[each] for each in quorum}, trace)
-            self._metrics.sessions.labels("signed" if attempt.signature else "failed").inc()
+            await self._run(attempt, group, message, {each: among[each] for each in quorum}, trace, caller)
+            self._results["signed" if attempt.signature else "failed"].inc()
             if attempt.signature is not None:
                 for fault in denied.values():
                     self._signers.outvoted(fault, among[fault.identifier])
-                return attempt
+                return attempt.signature, quorum
             for fault in attempt.faults:
                 self._signers.failed(fault, among[fault.identifier])
                 if fault.kind == "denied":
@@ -141,12 +148,11 @@ class Sessions:
         candidates = self._signers.candidates(among)
         if len(candidates) < group.min_signers:
             return None
-        choice = Choice(candidates, group.min_signers, _LARGEST_ORDER, trace.request_id)
+        limit = _LARGEST_ORDER if attempts else 1
+        choice = Choice(candidates, group.min_signers, limit, trace.request_id)
         try:
-            with self._metrics.phases.labels("select").time():
-                answer = await contained(
-                    self._selector_name, self._config.plugin_seconds, self._selector.quorums, choice
-                )
+            with self._select_phase.time():
+                answer = await contained(self._selector_name, self._selector_seconds, self._selector.quorums, choice)
         except FrostSidecarError as error:
             raise InternalError(f"plugin {self._selector_name} could not choose signers") from error
         quorums = _quorums(answer, choice)
@@ -157,33 +163,29 @@ class Sessions:
         return next((quorum for quorum in quorums if quorum not in tried), quorums[0] if quorums else None)
 
     async def _run(
-        self, attempt: Attempt, group: Group, message: bytes, signers: Mapping[int, Signer], trace: Trace
+        self,
+        attempt: Attempt,
+        group: Group,
+        message: bytes,
+        signers: Mapping[int, Signer],
+        trace: Trace,
+        caller: Caller,
     ) -> None:
         """One session (RFC 9591, section 5): commitments, signing package, shares, aggregate."""
         leases: dict[int, Lease] = {}
         try:
-            with self._metrics.phases.labels("commit").time():
-                attempt.faults = await _together(
-                    attempt.quorum, lambda each: self._commitments.lease(signers[each], group.name, trace), leases
-                )
+            with self._commit_phase.time():
+                attempt.faults = await self._lease(attempt.quorum, signers, group.name, trace, caller, leases)
             if attempt.faults:
                 return
             package = frost.SigningPackage({each: lease.points for each, lease in leases.items()}, message)
-            attempt.package_sha256 = hashlib.sha256(package.serialize()).hexdigest()
-            request = wire.Session(
-                session=attempt.session,
-                msg=b64encode(message),
-                commitments={str(each): leases[each].listed() for each in attempt.quorum},
-            )
-            shares: dict[int, frost.round2.SignatureShare] = {}
-            with self._metrics.phases.labels("shares").time():
-                attempt.faults = await _together(
-                    attempt.quorum, lambda each: self._share(leases[each], group.name, request, trace), shares
-                )
+            attempt.package_sha256 = package.sha256().hex()
+            with self._shares_phase.time():
+                shares, attempt.faults = await self._shares(attempt, leases, group.name, message, trace)
             if attempt.faults:
                 return
-            with self._metrics.phases.labels("aggregate").time():
-                attempt.signature = frost.aggregate(package, shares, group.package).serialize()
+            with self._aggregate_phase.time():
+                attempt.signature = await self._aggregate(attempt, Shares(package, shares, group, message))
             for each in attempt.quorum:
                 self._signers.answered(signers[each])
         except frost.InvalidSignatureShare as error:
@@ -194,48 +196,104 @@ class Sessions:
         except frost.FrostError:
             log.exception("session gave no signature and names nobody", session=attempt.session)
         finally:
-            if attempt.signature is None:
-                for lease in leases.values():
-                    self._commitments.burnt(lease)
+            for lease in leases.values():
+                self._commitments.released(lease, signed=attempt.signature is not None)
 
-    async def _share(self, lease: Lease, key: str, session: wire.Session, trace: Trace) -> frost.round2.SignatureShare:
-        signer: Signer = lease.signer
-        request = wire.SharesRequest(key=key, epoch=lease.epoch, sessions=[session])
-        [result] = (await self._calls.shares(signer, request, trace)).results
-        if result.error is not None or result.share is None:
-            kind = _SESSION_ERRORS.get(result.error, "refused") if result.error else "malformed"
-            why = f"{result.error}, {result.detail}" if result.detail else result.error
-            raise SignerError(signer.identifier, kind, f"no share: {why or 'neither share nor error'}")
+    async def _aggregate(self, attempt: Attempt, shares: Shares) -> bytes:
         try:
-            share = frost.round2.SignatureShare.deserialize(b64decode(result.share))
-        except (ValueError, frost.FrostError) as error:
-            raise SignerError(signer.identifier, "malformed", f"unusable share: {error}") from None
-        return share
+            return await self._aggregation.aggregate(shares)
+        except InternalError:
+            log.critical("aggregate does not verify under the group key; withheld", session=attempt.session)
+            raise
+
+    async def _lease(
+        self,
+        quorum: Quorum,
+        signers: Mapping[int, Signer],
+        key: str,
+        trace: Trace,
+        caller: Caller,
+        leases: dict[int, Lease],
+    ) -> tuple[SignerError, ...]:
+        """A commitment of each, from stock; from the signer itself, all at once, where there is none."""
+        missing = []
+        for each in quorum:
+            lease = self._commitments.take(signers[each], key, caller)
+            if lease is None:
+                missing.append(each)
+            else:
+                leases[each] = lease
+        if not missing:
+            return ()
+        faults: list[SignerError] = []
+
+        async def fetch(identifier: int) -> None:
+            try:
+                leases[identifier] = await self._commitments.fetch(signers[identifier], key, trace, caller)
+            except SignerError as fault:
+                faults.append(fault)
+                tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for each in missing:
+                tasks.start_soon(fetch, each)
+        if not faults and len(leases) != len(quorum):
+            raise InternalError("a signer neither gave a commitment nor failed")
+        return tuple(faults)
+
+    async def _shares(
+        self, attempt: Attempt, leases: Mapping[int, Lease], key: str, message: bytes, trace: Trace
+    ) -> tuple[dict[int, frost.round2.SignatureShare], tuple[SignerError, ...]]:
+        """The quorum's shares, or the faults, of which the first ends the waiting."""
+        session = wire.Session(
+            session=attempt.session,
+            msg=b64encode(message),
+            commitments={str(each): leases[each].commitment for each in attempt.quorum},
+        )
+        answers = _Answers(attempt.quorum)
+        parts = [Part(leases[each], session, trace, answers.tell) for each in attempt.quorum]
+        try:
+            for part in parts:
+                self._batching.send(key, part)
+            await answers.complete
+        finally:
+            for part in parts:
+                part.withdrawn = True
+        return answers.shares, tuple(answers.faults)
 
 
-async def _together(
-    quorum: Quorum, ask: Callable[[int], Awaitable[T]], answers: dict[int, T]
-) -> tuple[SignerError, ...]:
-    """Ask all of ``quorum`` at once, each answer into ``answers``; the faults, of which the first ends the asking.
+class _Answers:
+    """What a session's signers answer, as it comes in.
 
-    Signers that deny a message do so at about the same time, so that after a denial the rest have a moment.
+    The first fault ends the waiting. But signers that deny a message do so at about the same time, so that after a
+    denial the rest have a moment.
     """
-    faults: list[SignerError] = []
 
-    async def one(identifier: int) -> None:
-        try:
-            answers[identifier] = await ask(identifier)
-        except SignerError as fault:
-            faults.append(fault)
-            moment = _AFTER_A_DENIAL if fault.kind == "denied" else 0.0
-            group.cancel_scope.deadline = min(group.cancel_scope.deadline, anyio.current_time() + moment)
+    def __init__(self, quorum: Quorum) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.complete: asyncio.Future[None] = self._loop.create_future()
+        self.shares: dict[int, frost.round2.SignatureShare] = {}
+        self.faults: list[SignerError] = []
+        self._size = len(quorum)
 
-    async with anyio.create_task_group() as group:
-        for identifier in quorum:
-            group.start_soon(one, identifier)
-    if not faults and len(answers) != len(quorum):
-        raise InternalError("a signer neither answered nor failed")
-    return tuple(faults)
+    def tell(self, identifier: int, outcome: Outcome) -> None:
+        """Take one signer's answer; one that comes too late is nobody's any more."""
+        if self.complete.done():
+            return
+        if not isinstance(outcome, SignerError):
+            self.shares[identifier] = outcome
+        else:
+            self.faults.append(outcome)
+            if outcome.kind != "denied":
+                self._end()
+            else:
+                self._loop.call_later(_AFTER_A_DENIAL, self._end)
+        if len(self.shares) + len(self.faults) == self._size:
+            self._end()
+
+    def _end(self) -> None:
+        if not self.complete.done():
+            self.complete.set_result(None)
 
 
 def _quorums(answer: object, choice: Choice) -> list[Quorum] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-
-import anyio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from weakref import WeakSet
 
 from frost_sidecar.config import SigningConfig
 from frost_sidecar.errors import FaultKind, SignerError
@@ -35,6 +36,14 @@ _STALE_SECONDS = 30.0
 """A latency older than this counts as unknown, so that a signer that was slow once gets another chance."""
 
 
+_OVERDUE = 4.0
+_OVERDUE_SECONDS = 0.1
+"""A signer is asked last while a call to it takes so many times its latency already, and at least so long."""
+
+_PROBE_SECONDS = 0.1
+"""After a cool-down one request at a time finds a signer healthy, so that what still hangs there holds up only that."""
+
+
 @dataclass(slots=True)
 class _Health:
     latency: float | None = None
@@ -43,6 +52,9 @@ class _Health:
     failures: int = 0
     excuses: int = 0
     cooling_until: float = 0.0
+    probed: float = -math.inf
+    calls: dict[object, float] = field(default_factory=dict)
+    """When the calls under way began, in their order."""
     quarantined_until: float = 0.0
 
 
@@ -54,13 +66,14 @@ class Signers:
         nodes: Iterable[Signer],
         config: SigningConfig,
         metrics: CoordinatorMetrics,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nodes = {node.identifier: node for node in nodes}
         self._health = {identifier: _Health() for identifier in self._nodes}
         self._config = config
         self._metrics = metrics
         self._clock = clock
+        self._noted: WeakSet[SignerError] = WeakSet()
 
     def __getitem__(self, identifier: int) -> Signer:
         """The signer with this identifier."""
@@ -73,6 +86,17 @@ class Signers:
         """
         listed = self._nodes[asked.identifier].url
         return asked.proved and (not listed or asked.url == listed)
+
+    @contextmanager
+    def calling(self, asked: Signer) -> Iterator[None]:
+        """Around a call for a signature: one that takes far too long speaks against the signer before its deadline."""
+        calls = self._health[asked.identifier].calls if self.is_own(asked) else {}
+        token = object()
+        calls[token] = self._clock()
+        try:
+            yield
+        finally:
+            del calls[token]
 
     def measured(self, asked: Signer, seconds: float) -> None:
         """Take note of how long a call took that was answered."""
@@ -101,6 +125,9 @@ class Signers:
         only of a signer whose certificate proves which one it is.
         """
         signer, health = self._nodes[fault.identifier], self._health[fault.identifier]
+        if fault in self._noted:
+            return  # one answer, or its absence, failed many sessions
+        self._noted.add(fault)
         self._metrics.faults.labels(signer.name, fault.kind).inc()
         if fault.kind == "bad-share" and asked.proved:
             seconds = self._config.quarantine_seconds
@@ -141,16 +168,28 @@ class Signers:
     def candidates(self, among: Iterable[int]) -> tuple[Candidate, ...]:
         """Those of ``among`` that are not quarantined, with what a selector may know of them."""
         now = self._clock()
-        return tuple(
-            Candidate(
-                identifier,
-                self._nodes[identifier].zone,
-                health.cooling_until <= now,
-                health.latency if now - health.measured < _STALE_SECONDS else None,
-            )
-            for identifier in sorted(among)
-            if (health := self._health[identifier]).quarantined_until <= now
-        )
+        found = []
+        for identifier in sorted(among):
+            health = self._health[identifier]
+            if health.quarantined_until <= now:
+                latency = health.latency if now - health.measured < _STALE_SECONDS else None
+                zone = self._nodes[identifier].zone
+                found.append(Candidate(identifier, zone, self._is_healthy(health, now), latency))
+        return tuple(found)
+
+    def _is_healthy(self, health: _Health, now: float) -> bool:
+        """Whether a signer is asked as one of the first. After a cool-down only one request in a while may try."""
+        if health.cooling_until > now or (health.calls and self._is_overdue(health, now)):
+            return False
+        if health.failures:
+            if now - health.probed < _PROBE_SECONDS:
+                return False
+            health.probed = now
+        return True
+
+    def _is_overdue(self, health: _Health, now: float) -> bool:
+        oldest = next(iter(health.calls.values()))
+        return now - oldest > max(_OVERDUE_SECONDS, _OVERDUE * (health.latency or 0.0))
 
     def state(self, identifier: int) -> BreakerState:
         """The state that the signer is in now."""

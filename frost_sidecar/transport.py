@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Literal, TypeVar
@@ -30,9 +32,15 @@ T = TypeVar("T", wire.CommitmentsAnswer, wire.SharesAnswer, wire.InfoAnswer)
 Measured = Callable[[Signer, float], None]
 """Told of every call for a signature that was answered as the protocol wants: the signer, and the seconds it took."""
 
+Calling = Callable[[Signer], AbstractContextManager[None]]
+"""Around every call for a signature."""
+
 _ANSWER_BYTES = 4096
 _ITEM_BYTES = 512
 """An answer's size: something for all, and something for each commitment or share; about twice what is needed."""
+_DETAIL_BYTES = 6 * 1024
+"""And for each session what the longest reason for a denial may take, escaped: one caller's denied messages must not
+make the answer for all others too long."""
 
 _KINDS: dict[str, FaultKind] = {"stale-epoch": "stale-epoch"}
 """Slugs of a signer's refusals that mean more than "refused"; a key that we may not use there is "denied"."""
@@ -58,6 +66,7 @@ class SignerCalls:
         signing: SigningConfig,
         metrics: CoordinatorMetrics,
         measured: Measured,
+        calling: Calling,
         signers: Iterable[Signer],
     ) -> None:
         self._transport_name, self._transport = transport
@@ -66,10 +75,11 @@ class SignerCalls:
         self._signing = signing
         self._metrics = metrics
         self._measured = measured
+        self._calling = calling
         self._urls = {signer.identifier: signer.url for signer in signers}
         # Addresses that callers bring have turns of their own: what hangs there keeps nobody else waiting.
         self._turns = {
-            (identifier, own): anyio.CapacityLimiter(signing.calls_per_signer)
+            (identifier, own): asyncio.Semaphore(signing.calls_per_signer)
             for identifier in self._urls
             for own in (True, False)
         }
@@ -77,15 +87,17 @@ class SignerCalls:
     async def commitments(self, signer: Signer, key: str, count: int, trace: Trace) -> wire.CommitmentsAnswer:
         """Ask ``signer`` for ``count`` fresh commitments (RFC 9591, section 5.1)."""
         request = wire.CommitmentsRequest(key=key, count=count)
-        answer = await self._call(signer, wire.COMMITMENTS_PATH, request, wire.CommitmentsAnswer, trace, count)
+        limit = _limit(count)
+        answer = await self._call(signer, wire.COMMITMENTS_PATH, request, wire.CommitmentsAnswer, trace, limit)
         if len(answer.commitments) != count:
             raise _fault(signer, "malformed", f"{len(answer.commitments)} commitments instead of {count}")
         return answer
 
     async def shares(self, signer: Signer, request: wire.SharesRequest, trace: Trace) -> wire.SharesAnswer:
         """Ask ``signer`` for its signature shares (RFC 9591, section 5.2)."""
-        count = len(request.sessions) + request.replenish
-        answer = await self._call(signer, wire.SHARES_PATH, request, wire.SharesAnswer, trace, count)
+        sessions = len(request.sessions)
+        limit = _limit(sessions + request.replenish) + sessions * _DETAIL_BYTES
+        answer = await self._call(signer, wire.SHARES_PATH, request, wire.SharesAnswer, trace, limit)
         if [each.session for each in answer.results] != [each.session for each in request.sessions]:
             raise _fault(signer, "malformed", "the results are not those of the sessions asked for")
         if answer.epoch != request.epoch:
@@ -94,24 +106,26 @@ class SignerCalls:
 
     async def info(self, signer: Signer, trace: Trace) -> wire.InfoAnswer:
         """Ask ``signer`` who it is, and for which keys it has a share."""
-        answer = await self._call(signer, wire.INFO_PATH, None, wire.InfoAnswer, trace, wire.MAX_KEYS)
+        answer = await self._call(signer, wire.INFO_PATH, None, wire.InfoAnswer, trace, _limit(wire.MAX_KEYS))
         if answer.name != signer.name:
             raise _fault(signer, "identity", "answered under another name than it is configured with")
         return answer
 
     async def _call(
-        self, signer: Signer, path: str, message: msgspec.Struct | None, kind: type[T], trace: Trace, count: int
+        self, signer: Signer, path: str, message: msgspec.Struct | None, kind: type[T], trace: Trace, limit: int
     ) -> T:
-        """One call that expects ``count`` items. Waiting for its turn and for a token is not the signer's time."""
+        """One call, of whose answer ``limit`` bytes are read. Waiting for turn and token is not the signer's time."""
         body = b"" if message is None else msgspec.json.encode(message)
         async with self._turns[signer.identifier, signer.url == self._urls[signer.identifier]]:
             headers = await self._headers(signer, body, trace)
-            limit = _ANSWER_BYTES + count * _ITEM_BYTES
             method: Literal["GET", "POST"] = "GET" if message is None else "POST"
             call = Call(method=method, path=path, body=body, headers=headers, max_answer_bytes=limit)
             started = time.perf_counter()
             try:
-                with anyio.fail_after(self._signing.call_seconds):
+                with (
+                    anyio.fail_after(self._signing.call_seconds),
+                    nullcontext() if message is None else self._calling(signer),
+                ):
                     answer = await contained(self._transport_name, None, self._transport.call, signer, call)
             except TimeoutError:
                 raise _fault(signer, "timeout", f"no answer within {self._signing.call_seconds:g} s") from None
@@ -155,6 +169,10 @@ class SignerCalls:
         if not isinstance(token, str) or not token:
             raise _fault(signer, "internal", f"plugin {self._issuer_name}: issued no token")
         return token
+
+
+def _limit(items: int) -> int:
+    return _ANSWER_BYTES + items * _ITEM_BYTES
 
 
 def _decode(signer: Signer, answer: Answer, kind: type[T], limit: int) -> T:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from frost_sidecar.encoding import b64url
-from frost_sidecar.model import MAX_MESSAGE_BYTES, KeyName
+from frost_sidecar.model import MAX_MESSAGE_BYTES, REQUEST_ID, KeyName
 
 PROTOCOL = 1
 COMMITMENTS_PATH = "/v1/commitments"
@@ -39,6 +39,7 @@ MAX_TOKEN_LIFETIME = 60
 Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
 Point = Annotated[str, Meta(min_length=43, max_length=44)]
 Scalar = Annotated[str, Meta(min_length=43, max_length=44)]
+RequestId = Annotated[str, Meta(min_length=1, max_length=128, pattern="^" + REQUEST_ID.pattern)]
 Message = Annotated[str, Meta(max_length=4 * (MAX_MESSAGE_BYTES + 2) // 3 + 4)]
 
 SessionError = Literal[
@@ -76,12 +77,14 @@ class CommitmentsAnswer(Struct, frozen=True):
     """Seconds from the answer until the signer forgets the nonces of these commitments."""
 
 
-class Session(Struct, frozen=True, forbid_unknown_fields=True):
+class Session(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One signing package: the message and the commitment list (RFC 9591, section 5.2), keyed by identifier."""
 
     session: Id
     msg: Message
     commitments: Annotated[dict[str, Commitment], Meta(min_length=1, max_length=MAX_PARTICIPANTS)]
+    request: RequestId | None = None
+    """The id of the request that the session is for, where a call carries sessions of several; for logs alone."""
 
 
 class SharesRequest(Struct, frozen=True, forbid_unknown_fields=True):

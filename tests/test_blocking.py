@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import anyio
 import pytest
@@ -340,10 +341,18 @@ class _Interrupted(BaseException):
     pass
 
 
-def test_interrupts_at_any_moment_leave_no_threads_and_no_descriptors(short_path: Path) -> None:
+def test_interrupts_at_any_moment_leave_no_threads_and_no_descriptors(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise _Interrupted
 
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        if not isinstance(args.exc_value, _Interrupted):  # one inside a weak reference's callback goes nowhere
+            report(args)
+
+    report = sys.unraisablehook
+    monkeypatch.setattr(sys, "unraisablehook", unraisable)
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with socket.socket(socket.AF_UNIX) as server:
@@ -603,3 +612,31 @@ assert ended(child(work)) == 7
 """,
         )
     )
+
+
+_LATE: Final = """
+import sys, threading
+from pathlib import Path
+from frost_sidecar.blocking import BlockingCoordinator
+from frost_sidecar.testing.cluster import PLUGIN, MemoryCluster
+
+cluster = MemoryCluster(Path(sys.argv[1]) / "keys", settings={"signing": {"budget_seconds": 60.0}})
+service = BlockingCoordinator.open(cluster.config, plugins={PLUGIN: cluster.plugin})
+main, together = threading.main_thread(), threading.Barrier(16)
+
+def sign(number):
+    main.join()
+    for turn in range(4):
+        together.wait(30)
+        service.sign(b"%d of %d" % (number, turn), timeout=5)
+    print("signed", flush=True)
+
+for number in range(16):
+    threading.Thread(target=sign, args=(number,)).start()
+"""
+
+
+def test_threads_sign_together_when_the_main_thread_has_ended(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", _LATE, str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.count("signed") == 16, done.stderr[-2000:]

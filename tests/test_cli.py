@@ -30,7 +30,7 @@ from frost_sidecar.keygen.dealer import deal
 from frost_sidecar.keygen.group import Group
 from frost_sidecar.testing.authority import Authority
 
-COMMANDS = ["demo", "serve", "signer", "sign", "verify", "check", "keygen", "audit", "plugins"]
+COMMANDS = ["demo", "serve", "signer", "sign", "verify", "check", "keygen", "audit", "plugins", "bench"]
 
 
 def _run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -184,30 +184,43 @@ async def test_the_page_is_a_deployment_that_works(short_path: Path) -> None:
     assert "DNS:mint.frost.svc frost-coord" in (short_path / "audit.log").read_text("utf-8")
 
 
-async def test_calls_to_one_signer_wait_their_turn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("calls", [1, 2, 3])
+async def test_calls_to_one_signer_wait_their_turn(tmp_path: Path, calls: int) -> None:
     under_way: Counter[int] = Counter()
     most: Counter[int] = Counter()
+    gate = anyio.Event()
 
     def counted(identifier: int) -> Behaviour:
         async def behaviour(handle: Handle, call: Call) -> Answer:
             under_way[identifier] += 1
             most[identifier] = max(most[identifier], under_way[identifier])
             try:
-                await anyio.sleep(0.01)
+                await gate.wait()
                 return await handle(call)
             finally:
                 under_way[identifier] -= 1
 
         return behaviour
 
-    cluster = MemoryCluster(tmp_path, settings={"signing": {"calls_per_signer": 2}})
-    for identifier in cluster.identifiers:
-        cluster.behave(identifier, counted(identifier))
+    signing = {"calls_per_signer": calls, "batches_per_signer": 8, "call_seconds": 10.0, "budget_seconds": 10.0}
+    cluster = MemoryCluster(tmp_path, min_signers=3, settings={"signing": signing})
     async with cluster.coordinator() as coordinator, anyio.create_task_group() as tasks:
-        for number in range(12):
+        await coordinator.sign(b"with this every signer has commitments in stock")
+
+        def requests() -> float:
+            return coordinator.registry.get_sample_value("frost_coordinator_share_batch_size_count") or 0.0
+
+        for identifier in cluster.identifiers:
+            cluster.behave(identifier, counted(identifier))
+        for number in range(6):
             tasks.start_soon(coordinator.sign, b"message %d" % number)
-    assert most == {1: 2, 2: 2, 3: 2}
-    assert [(record.outcome, len(record.sessions)) for record in cluster.records] == [("signed", 1)] * 12
+            with anyio.fail_after(10):  # each leaves in a request of its own, or waits there for its turn
+                while requests() < 3 * (number + 2) or sum(under_way.values()) < 3 * min(number + 1, calls):
+                    await anyio.sleep(0.002)
+            assert under_way == dict.fromkeys(cluster.identifiers, min(number + 1, calls))
+        gate.set()
+    assert most == dict.fromkeys(cluster.identifiers, calls)
+    assert [(record.outcome, len(record.sessions)) for record in cluster.records] == [("signed", 1)] * 7
 
 
 def _with_addresses_of_this_machine(cluster: ProcessCluster) -> str:

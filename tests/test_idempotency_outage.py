@@ -19,6 +19,7 @@ from frost_sidecar.model import Answer, Call, Signed
 from frost_sidecar.testing.behaviour import Handle
 from frost_sidecar.testing.cluster import MemoryCluster
 from frost_sidecar.testing.sidecar import MemorySidecar
+from tests.background import is_background
 
 BODY = {"msg_b64": base64.b64encode(b"message").decode()}
 LONGEST_FIRST_PAUSE = 0.1
@@ -80,7 +81,7 @@ class Store(IdempotencyStore):
 
 
 class Held:
-    """Every signer of a cluster waits until it is let go."""
+    """Every signer of a cluster leaves requests waiting until it is let go."""
 
     def __init__(self, cluster: MemoryCluster) -> None:
         self.begun, self.go = anyio.Event(), anyio.Event()
@@ -88,6 +89,8 @@ class Held:
             cluster.behave(identifier, self._wait)
 
     async def _wait(self, handle: Handle, call: Call) -> Answer:
+        if is_background(call):
+            return await handle(call)
         self.begun.set()
         await self.go.wait()
         return await handle(call)

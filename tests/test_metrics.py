@@ -6,17 +6,27 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
-from prometheus_client import Counter
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from frost_sidecar.coordinator import Coordinator
 from frost_sidecar.errors import ConfigError, FaultKind
 from frost_sidecar.hookspecs import Answer, Call, PluginContext, Signer, TokenIssuer, Transport
-from frost_sidecar.metrics import BREAKER_STATES, CoordinatorMetrics, SignerMetrics, new_registry, render
+from frost_sidecar.metrics import (
+    BREAKER_STATES,
+    LATENCY_BOUNDS,
+    CoordinatorMetrics,
+    SignerMetrics,
+    Timings,
+    new_registry,
+    render,
+)
 from frost_sidecar.plugins import hookimpl
 from frost_sidecar.testing.cluster import MemoryCluster
 
@@ -45,13 +55,21 @@ class Everything(Transport):
         return self._cluster.tokens
 
 
-def _metrics() -> dict[str, MetricWrapperBase]:
+class Metric(NamedTuple):
+    kind: str
+    labels: tuple[str, ...]
+
+
+def _metrics() -> dict[str, Metric]:
     """Every metric by the name under which it is exposed."""
     found = {}
     for process in (CoordinatorMetrics(new_registry()), SignerMetrics(new_registry())):
         for metric in vars(process).values():
             if isinstance(metric, MetricWrapperBase):
-                found[metric._name + ("_total" if metric._type == "counter" else "")] = metric
+                name = metric._name + ("_total" if metric._type == "counter" else "")
+                found[name] = Metric(str(metric._type), tuple(metric._labelnames))
+            elif isinstance(metric, Timings):
+                found[metric.name] = Metric("histogram", (metric.label,))
     return found
 
 
@@ -61,7 +79,7 @@ METRICS = _metrics()
 def _base(name: str) -> str:
     """A series' metric: without the suffix of a histogram's series."""
     short = re.sub(r"_(bucket|count|sum)$", "", name)
-    return short if short in METRICS and METRICS[short]._type == "histogram" else name
+    return short if short in METRICS and METRICS[short].kind == "histogram" else name
 
 
 def _rows() -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -94,7 +112,7 @@ def _wrong(query: str) -> list[str]:
     labels = set(FROM_PROMETHEUS)
     for name in names:
         if _base(name) in METRICS:
-            labels |= set(METRICS[_base(name)]._labelnames)
+            labels |= set(METRICS[_base(name)].labels)
     grouped = [each for group in re.findall(r"\bby \(([^)]*)\)", query) for each in re.split(r",\s*", group)]
     matched = re.findall(r"[{,]\s*(\w+)\s*(?:=~|!~|!=|=)", query)
     wrong += [label for label in (*grouped, *matched) if label not in labels]
@@ -102,7 +120,7 @@ def _wrong(query: str) -> list[str]:
 
 
 def test_the_page_has_exactly_the_metrics() -> None:
-    assert _rows() == {name: (metric._type, metric._labelnames) for name, metric in METRICS.items()}
+    assert _rows() == METRICS
 
 
 def test_the_page_has_every_kind_and_state() -> None:
@@ -147,7 +165,7 @@ def test_the_dashboard_is_one_that_grafana_can_load() -> None:
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
         for target in panel["targets"]:
             metrics = {_base(name) for name in re.findall(r"\bfrost_\w+", target["expr"])}
-            labels = {label for name in metrics for label in METRICS[name]._labelnames} | FROM_PROMETHEUS
+            labels = {label for name in metrics for label in METRICS[name].labels} | FROM_PROMETHEUS
             assert labels.issuperset(re.findall(r"{{(\w+)}}", target["legendFormat"]))
 
 
@@ -180,6 +198,37 @@ def test_the_form_is_what_the_client_prefers(accept: str, content_type: str) -> 
     assert said.startswith(content_type)
     assert b"frost_coordinator_signs_total 1.0" in body
     assert b"_created" not in body
+
+
+@given(st.lists(st.one_of(st.floats(0, 20), st.sampled_from(LATENCY_BOUNDS))))
+def test_timings_are_exposed_as_the_librarys_own_histograms(durations: list[float]) -> None:
+    ours, theirs = new_registry(), new_registry()
+    timings = Timings("a_seconds", "Text.", "phase", ("one", "two"), ours)
+    histogram = Histogram("a_seconds", "Text.", ["phase"], buckets=LATENCY_BOUNDS, registry=theirs)
+    histogram.labels("two")
+    for seconds in durations:
+        timings["one"].observe(seconds)
+        histogram.labels("one").observe(seconds)
+    if not durations:
+        histogram.labels("one")
+    for accept in ("", "application/openmetrics-text; version=1.0.0"):
+        text, wanted = (sorted(render(each, accept)[0].splitlines()) for each in (ours, theirs))
+        assert text == wanted
+
+
+def test_a_timings_name_is_taken() -> None:
+    registry = new_registry()
+    Timings("a_seconds", "Text.", "phase", ("one",), registry)
+    with pytest.raises(ValueError, match="a_seconds"):
+        Histogram("a_seconds", "Text.", registry=registry)
+
+
+def test_a_stopwatch_counts_what_fails_too() -> None:
+    registry = new_registry()
+    timing = Timings("a_seconds", "Text.", "phase", ("one",), registry)["one"]
+    with pytest.raises(ZeroDivisionError), timing.time():
+        raise ZeroDivisionError
+    assert registry.get_sample_value("a_seconds_count", {"phase": "one"}) == 1
 
 
 def test_every_metric_is_described_where_it_is_read() -> None:
@@ -232,7 +281,7 @@ async def test_a_coordinators_metrics_leave_the_programs_registry_with_it(tmp_pa
 def test_names_follow_the_rules_of_prometheus() -> None:
     for name, metric in METRICS.items():
         assert re.fullmatch(r"frost_(coordinator|signer)_[a-z_]+", name)
-        timed = metric._type == "histogram" and not name.endswith("_size")
+        timed = metric.kind == "histogram" and not name.endswith("_size")
         assert timed == (name.endswith("_seconds") and not name.endswith("_timestamp_seconds"))
 
 

@@ -13,6 +13,7 @@ from frost_sidecar.model import Answer, Call
 from frost_sidecar.testing.behaviour import Behaviour, Handle
 from frost_sidecar.testing.sidecar import MemorySidecar
 from frost_sidecar.wire import INFO_PATH
+from tests.background import NO_STOCK
 
 BODY = {"msg_b64": base64.b64encode(b"message").decode()}
 LISTED = "https://signer-{}.frost.test"
@@ -25,7 +26,7 @@ class Watched(MemorySidecar):
     """Notes which signers were called at all."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        super().__init__(folder, signer_urls_allow=[PATTERN], **settings)
+        super().__init__(folder, signer_urls_allow=[PATTERN], stock=NO_STOCK, **settings)
         self.called: set[int] = set()
         for identifier in self.cluster.identifiers:
             self.cluster.behave(identifier, self._watch(identifier))

@@ -18,6 +18,7 @@ from frost_sidecar.testing import behaviour
 from frost_sidecar.testing.behaviour import Handle
 from frost_sidecar.testing.cluster import MemoryCluster
 from frost_sidecar.testing.sidecar import MemorySidecar
+from tests.background import NO_STOCK, stocked
 
 
 class Sink(AuditSink):
@@ -126,7 +127,7 @@ async def test_a_quarantined_signer_does_not_count(tmp_path: Path) -> None:
 
 
 async def test_many_who_ask_cost_the_signers_one_question(tmp_path: Path) -> None:
-    cluster = MemoryCluster(tmp_path)
+    cluster = MemoryCluster(tmp_path, settings={"stock": NO_STOCK})
     asked = []
 
     async def counted(handle: Handle, call: Call) -> Answer:
@@ -138,6 +139,18 @@ async def test_many_who_ask_cost_the_signers_one_question(tmp_path: Path) -> Non
         for _ in range(50):
             tasks.start_soon(coordinator.readiness)
     assert asked == ["/v1/info"]
+
+
+@pytest.mark.parametrize("least", [0, 1, 40])
+async def test_commitments_in_stock_are_said_and_none_are_needed(tmp_path: Path, least: int) -> None:
+    cluster = MemoryCluster(tmp_path, settings={"stock": {"least": least}})
+    cluster.crash(2)
+    async with cluster.coordinator() as coordinator:
+        if least:
+            await stocked(coordinator, (1, 3))
+        report = await coordinator.readiness()
+    assert report.ready
+    assert [signer.commitments_in_stock for signer in report.signers] == [least, 0, least]
 
 
 @pytest.mark.parametrize("required", [True, False])

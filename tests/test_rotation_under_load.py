@@ -54,7 +54,7 @@ class Rotating(ProcessCluster):
             },
         )
         for identifier in self.identifiers:
-            self._retoken(self._signer_toml(identifier), {"jwks_file": str(self.jwks)})
+            self._retoken(self.signer_toml(identifier), {"jwks_file": str(self.jwks)})
         # Signers start first: whoever deploys them gives them the key set.
         self.jwks.write_text(json.dumps(jwk_set([first])))
 

@@ -119,7 +119,7 @@ def test_signers_about_as_fast_as_each_other_take_turns(latency: float, as_fast:
 
 @pytest.mark.parametrize(("size", "signers"), [(2, 3), (3, 5), (2, 6)])
 async def test_equals_bear_the_same_load(size: int, signers: int) -> None:
-    selector = ZoneSpread(random.Random(7))
+    selector = ZoneSpread(random.Random(7), together=0)
     candidates = tuple(Candidate(each, f"ad-{each % 3}", True, 0.001) for each in range(1, signers + 1))
     load: Counter[int] = Counter()
     for _ in range(3000):
@@ -133,5 +133,31 @@ async def test_equals_bear_the_same_load(size: int, signers: int) -> None:
 async def test_two_selectors_do_not_choose_in_step() -> None:
     candidates = tuple(Candidate(each, "a", True, None) for each in range(1, 10))
     choice = Choice(candidates, 3, 1, "r")
-    one, two = ZoneSpread(), ZoneSpread()
+    one, two = ZoneSpread(together=0), ZoneSpread(together=0)
     assert [await one.quorums(choice) for _ in range(20)] != [await two.quorums(choice) for _ in range(20)]
+
+
+async def test_sessions_of_one_moment_go_to_the_same_signers_and_those_of_the_next_to_others() -> None:
+    now = 100.0
+    selector = ZoneSpread(random.Random(7), lambda: now, together=0.01)
+    candidates = tuple(Candidate(each, "a", True, None) for each in range(1, 10))
+    choice = Choice(candidates, 3, 1, "r")
+    moments = []
+    for _ in range(20):
+        chosen = [(await selector.quorums(choice))[0] for _ in range(5)]
+        assert len(set(chosen)) == 1
+        moments.append(chosen[0])
+        now += 0.009
+        assert (await selector.quorums(choice))[0] == chosen[0]
+        now += 0.002
+    assert len(set(moments)) > 10
+
+
+async def test_a_signer_that_fails_leaves_the_moment_at_once() -> None:
+    selector = ZoneSpread(random.Random(7), lambda: 100.0, together=0.01)
+    candidates = [Candidate(each, "a", True, None) for each in range(1, 10)]
+    [first] = await selector.quorums(Choice(tuple(candidates), 3, 1, "r"))
+    candidates[first[0] - 1] = Candidate(first[0], "a", False, None)
+    [second] = await selector.quorums(Choice(tuple(candidates), 3, 1, "r"))
+    assert first[0] not in second
+    assert set(first[1:]) < set(second)

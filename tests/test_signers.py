@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, get_args
 
 import pytest
@@ -49,9 +50,9 @@ class World:
         return candidate is not None and candidate.healthy
 
     def pause(self) -> float:
-        """Seconds until signer 1 is healthy again."""
+        """Seconds until signer 1's cool-down is over."""
         start = self.clock.now
-        while not self.healthy():
+        while self.state() != "healthy":
             self.clock.now += 0.125
         pause, self.clock.now = self.clock.now - start, start
         return pause
@@ -118,6 +119,56 @@ def test_many_failures_of_one_cause_are_one(world: World) -> None:
     assert world.wait() == pause
     world.fail()
     assert 2 <= world.pause() <= 4.125
+
+
+def test_one_answer_that_fails_many_sessions_is_one_fault(world: World) -> None:
+    fault = SignerError(1, "timeout", "detail")
+    for _ in range(30):
+        world.signers.failed(fault, world.signers[1])
+    name, labels = "frost_coordinator_signer_faults_total", {"signer": "signer-1", "kind": "timeout"}
+    assert world.metrics.registry.get_sample_value(name, labels) == 1
+    stale = SignerError(2, "stale-epoch", "detail")
+    for _ in range(30):
+        world.signers.failed(stale, world.signers[2])
+    assert world.state(2) == "healthy"  # thirty restarts would not be believed
+
+
+def test_after_a_cool_down_one_request_at_a_time_finds_the_signer_healthy(world: World) -> None:
+    world.fail()
+    world.wait()
+    for _ in range(3):
+        assert [world.healthy() for _ in range(5)] == [True, False, False, False, False]
+        world.clock.now += 0.11
+    world.signers.answered(world.signers[1])
+    assert all(world.healthy() for _ in range(5))
+
+
+def test_a_call_that_takes_too_long_speaks_against_the_signer_before_its_deadline(world: World) -> None:
+    for _ in range(20):
+        world.signers.measured(world.signers[1], 0.05)
+    with world.signers.calling(world.signers[1]), world.signers.calling(world.signers[2]):
+        world.clock.now += 0.09
+        assert world.healthy(1)
+        assert world.healthy(2)
+        world.clock.now += 0.05
+        assert world.healthy(1)  # less than four times its latency
+        assert not world.healthy(2)  # not known to be slow, and 0.1 s is long
+        world.clock.now += 0.07
+        assert not world.healthy(1)
+        assert world.healthy(3)
+        with world.signers.calling(world.signers[1]):
+            pass
+        assert not world.healthy(1)  # a call that was answered does not excuse one that was not
+        assert world.state(1) == "healthy"  # it is asked last, no more
+    assert world.healthy(1)
+    assert world.healthy(2)
+
+
+def test_a_call_to_an_address_that_a_caller_brought_says_nothing_of_the_signer(world: World) -> None:
+    elsewhere = dataclasses.replace(world.signers[1], url="https://elsewhere.test")
+    with world.signers.calling(elsewhere):
+        world.clock.now += 100
+        assert world.healthy(1)
 
 
 def test_a_signer_that_is_down_for_long_is_still_only_cooling(world: World) -> None:

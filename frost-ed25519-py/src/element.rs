@@ -3,9 +3,14 @@
 use std::hash::{Hash, Hasher};
 
 use frost_ed25519 as frost;
-use pyo3::prelude::*;
+use pyo3::{
+    prelude::*,
+    pybacked::PyBackedBytes,
+    types::{PyBytes, PyList},
+};
 
 use crate::{
+    batch::{self, Signed},
     error::Error,
     mapping::Wraps,
     signature::Signature,
@@ -49,6 +54,35 @@ impl Wire for frost::VerifyingKey {
 }
 
 crate::wire::public_methods!(VerifyingKey, frost_ed25519::VerifyingKey);
+
+/// `VerifyingKey.verify` for each of many, verified together.
+///
+/// A bad signature's place has the exception.
+#[pyfunction]
+pub fn verify_many<'py>(
+    py: Python<'py>,
+    requests: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyList>> {
+    type Request<'py> = (Py<VerifyingKey>, Bound<'py, PyBytes>, Py<Signature>);
+
+    let requests: Vec<(frost::VerifyingKey, PyBackedBytes, frost::Signature)> =
+        batch::requests::<Request<'_>>(requests, 3)?
+            .into_iter()
+            .map(|(key, message, signature)| (key.get().0, message.into(), signature.get().0))
+            .collect();
+    let outcomes = py.detach(|| {
+        batch::verify(
+            &requests,
+            |(key, message, signature)| Some((Signed::new(*key, *signature, message).ok()?, ())),
+            |(key, message, signature)| Ok(key.verify(message, signature)?),
+        )
+    });
+    let nothing = || py.None();
+    batch::outcomes(
+        py,
+        outcomes.into_iter().map(|each| each.map(|()| nothing())),
+    )
+}
 
 /// One participant's public key share, to check its signature shares with.
 #[pyclass(frozen, eq, hash, module = "frost_ed25519.keys")]

@@ -24,6 +24,8 @@ pub enum Error {
     MaxSignersOutOfRange,
     /// `min_signers` does not fit the crate's 16 bits.
     MinSignersOutOfRange,
+    /// A number of nonces that does not fit 16 bits.
+    NoncesOutOfRange,
     /// A key package whose signing share does not belong to its verifying share.
     KeyPackageMismatch,
     /// A public key package whose group key does not belong to its shares.
@@ -93,6 +95,7 @@ impl Error {
             Self::IdentifierOutOfRange => "IdentifierOutOfRange",
             Self::MaxSignersOutOfRange => "InvalidMaxSigners",
             Self::MinSignersOutOfRange => "InvalidMinSigners",
+            Self::NoncesOutOfRange => "InvalidValue",
             Self::KeyPackageMismatch => "InvalidKeyPackage",
             Self::PublicKeyPackageMismatch => "InvalidPublicKeyPackage",
             Self::Field { error, .. } => error.class(),
@@ -166,6 +169,7 @@ impl Error {
             Self::MinSignersOutOfRange => {
                 "min_signers must be at least 2 and not larger than max_signers".to_owned()
             }
+            Self::NoncesOutOfRange => "count must be 0 to 65535.".to_owned(),
             Self::KeyPackageMismatch => {
                 "The signing share does not belong to the verifying share.".to_owned()
             }
@@ -247,4 +251,12 @@ impl From<Error> for PyErr {
             }
         })
     }
+}
+
+/// Whether an exception is one of this library's.
+pub fn is_frost_error(py: Python<'_>, error: &PyErr) -> PyResult<bool> {
+    let root = py
+        .import("frost_ed25519.exceptions")?
+        .getattr("FrostError")?;
+    Ok(error.is_instance(py, &root))
 }

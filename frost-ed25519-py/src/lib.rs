@@ -3,6 +3,7 @@
 //! types, keeps secrets in, and lets Python run while it computes.
 
 mod aggregate;
+mod batch;
 mod bincode;
 mod commitment;
 mod dealer;
@@ -38,16 +39,16 @@ mod _native {
 
     #[pymodule_export]
     use crate::{
-        aggregate::{aggregate, verify_signature_share},
+        aggregate::{aggregate, aggregate_many, verify_signature_share},
         commitment::VerifiableSecretSharingCommitment,
         dealer::{generate_with_dealer, split},
         dkg::{part1, part2, part3},
-        element::{VerifyingKey, VerifyingShare},
+        element::{VerifyingKey, VerifyingShare, verify_many},
         identifier::Identifier,
         key_package::KeyPackage,
         public_key_package::PublicKeyPackage,
-        round1::{SigningCommitments, SigningNonces, commit},
-        round2::{SignatureShare, sign},
+        round1::{SigningCommitments, SigningNonces, commit, commit_many, decode_many},
+        round2::{SignatureShare, sign, sign_many},
         secret_share::SecretShare,
         signature::Signature,
         signing_key::SigningKey,

@@ -4,16 +4,22 @@ use std::hash::{Hash, Hasher};
 
 use frost::round1::NonceCommitment;
 use frost_ed25519 as frost;
-use pyo3::{prelude::*, types::PyBytes};
+use pyo3::{
+    prelude::*,
+    pybacked::PyBackedBytes,
+    types::{PyBytes, PyList},
+};
 use rand_core::OsRng;
 
 use crate::{
+    batch,
     element::repr,
     error::Error,
     key_package::KeyPackage,
     mapping::Wraps,
     once::Once,
     secret::{Secret, detached},
+    signers::Count,
     wire::{self, Wire},
 };
 
@@ -88,16 +94,20 @@ impl Wraps for SigningCommitments {
     }
 }
 
+impl SigningCommitments {
+    fn decode(hiding: &[u8], binding: &[u8]) -> Result<Self, Error> {
+        let (hiding, binding) = (wire::element(hiding)?, wire::element(binding)?);
+        let hiding = NonceCommitment::deserialize(hiding)?;
+        let binding = NonceCommitment::deserialize(binding)?;
+        Ok(Self(Commitments::new(hiding, binding)))
+    }
+}
+
 #[pymethods]
 impl SigningCommitments {
     #[new]
     fn new(py: Python<'_>, hiding: &[u8], binding: &[u8]) -> Result<Self, Error> {
-        let (hiding, binding) = (wire::element(hiding)?, wire::element(binding)?);
-        py.detach(|| {
-            let hiding = NonceCommitment::deserialize(hiding)?;
-            let binding = NonceCommitment::deserialize(binding)?;
-            Ok(Self(Commitments::new(hiding, binding)))
-        })
+        py.detach(|| Self::decode(hiding, binding))
     }
 
     /// The commitment to the hiding nonce, 32 bytes.
@@ -143,9 +153,45 @@ crate::wire::public_methods!(
 /// The nonces stay with the participant; the commitments go to the coordinator.
 #[pyfunction]
 pub fn commit(py: Python<'_>, key_package: &KeyPackage) -> (SigningNonces, SigningCommitments) {
-    detached(py, || {
-        let (nonces, commitments) =
-            frost::round1::commit(key_package.0.signing_share(), &mut OsRng);
-        (SigningNonces::new(nonces), SigningCommitments(commitments))
-    })
+    detached(py, || draw(key_package))
+}
+
+/// `commit` for each of `count` signatures.
+#[pyfunction]
+pub fn commit_many(
+    py: Python<'_>,
+    key_package: &KeyPackage,
+    count: Count,
+) -> PyResult<Vec<(SigningNonces, SigningCommitments)>> {
+    let count = count.nonces()?;
+    Ok(detached(py, || {
+        (0..count).map(|_| draw(key_package)).collect()
+    }))
+}
+
+fn draw(key_package: &KeyPackage) -> (SigningNonces, SigningCommitments) {
+    let (nonces, commitments) = frost::round1::commit(key_package.0.signing_share(), &mut OsRng);
+    (SigningNonces::new(nonces), SigningCommitments(commitments))
+}
+
+/// `SigningCommitments(hiding, binding)` for each of many pairs of points.
+///
+/// A pair that it would have refused is the exception instead.
+#[pyfunction]
+pub fn decode_many<'py>(
+    py: Python<'py>,
+    points: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyList>> {
+    let points: Vec<(PyBackedBytes, PyBackedBytes)> =
+        batch::requests::<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)>(points, 2)?
+            .into_iter()
+            .map(|(hiding, binding)| (hiding.into(), binding.into()))
+            .collect();
+    let decoded = py.detach(|| {
+        points
+            .iter()
+            .map(|(hiding, binding)| SigningCommitments::decode(hiding, binding))
+            .collect::<Vec<_>>()
+    });
+    batch::outcomes(py, decoded)
 }

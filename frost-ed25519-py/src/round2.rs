@@ -3,11 +3,11 @@
 use std::hash::{Hash, Hasher};
 
 use frost_ed25519 as frost;
-use pyo3::prelude::*;
+use pyo3::{prelude::*, types::PyList};
 
 use crate::{
-    element::repr, error::Error, key_package::KeyPackage, mapping::Wraps, round1::SigningNonces,
-    secret::detached, signing_package::SigningPackage, wire::Wire,
+    batch, element::repr, error::Error, key_package::KeyPackage, mapping::Wraps,
+    round1::SigningNonces, secret::detached, signing_package::SigningPackage, wire::Wire,
 };
 
 type Inner = frost::round2::SignatureShare;
@@ -68,4 +68,35 @@ pub fn sign(
         frost::round2::sign(&signing_package.0, &nonces, &key_package.0)
     })?;
     Ok(SignatureShare(share))
+}
+
+/// `sign` for each of many.
+///
+/// All nonces are gone before anything is computed. An item that `sign` would
+/// have refused is the exception instead.
+#[pyfunction]
+pub fn sign_many<'py>(
+    py: Python<'py>,
+    requests: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyList>> {
+    type Request = (Py<SigningPackage>, Py<SigningNonces>, Py<KeyPackage>);
+
+    // A wrong type anywhere ends the call here, before any nonces are taken.
+    let requests: Vec<Request> = batch::requests(requests, 3)?;
+    let nonces: Vec<_> = requests
+        .iter()
+        .map(|(_, nonces, _)| nonces.get().once.take())
+        .collect();
+    let shares = detached(py, || {
+        requests
+            .iter()
+            .zip(nonces)
+            .map(|((signing_package, _, key_package), nonces)| {
+                let nonces = nonces.map_err(Error::Nonces)?;
+                let (package, key) = (&signing_package.get().0, &key_package.get().0);
+                Ok(SignatureShare(frost::round2::sign(package, &nonces, key)?))
+            })
+            .collect::<Vec<Result<_, Error>>>()
+    });
+    batch::outcomes(py, shares)
 }

@@ -1,4 +1,4 @@
-//! The numbers t and n of a t-of-n group.
+//! Numbers of signers, and of what they make: above all t and n of a t-of-n group.
 
 use frost_ed25519 as frost;
 use pyo3::{
@@ -10,7 +10,7 @@ use pyo3::{
 
 use crate::{error::Error, identifier::IdentifierLike};
 
-/// A number of signers as Python gave it; `None` if it does not fit 16 bits.
+/// A number as Python gave it; `None` if it does not fit 16 bits.
 pub struct Count(Option<u16>);
 
 impl Count {
@@ -23,6 +23,11 @@ impl Count {
     pub fn min_signers(&self) -> Result<u16, Error> {
         self.0.ok_or(Error::MinSignersOutOfRange)
     }
+
+    /// As a number of nonces.
+    pub fn nonces(&self) -> Result<u16, Error> {
+        self.0.ok_or(Error::NoncesOutOfRange)
+    }
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for Count {
@@ -31,7 +36,7 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Count {
     fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
         let value = object.cast::<PyInt>()?;
         if value.is_instance_of::<PyBool>() {
-            return Err(PyTypeError::new_err("a bool is not a number of signers"));
+            return Err(PyTypeError::new_err("a bool is not a number"));
         }
         Ok(Self(value.extract().ok()))
     }

@@ -8,6 +8,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyMapping},
 };
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::{
     entries::Entries,
@@ -17,6 +18,10 @@ use crate::{
     round1::SigningCommitments,
     wire::{self, Wire},
 };
+
+/// Messages below this are hashed faster than the interpreter is given away and
+/// taken back: the bound that Python's own `hashlib` has.
+const SHORT: usize = 2048;
 
 /// The message and the commitments of all participants of one signature.
 #[pyclass(frozen, eq, hash, module = "frost_ed25519")]
@@ -56,6 +61,17 @@ impl SigningPackage {
     #[getter]
     fn message<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.0.message())
+    }
+
+    /// SHA-256 of `serialize()`.
+    fn sha256<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>, Error> {
+        let hash = || Ok::<_, frost::Error>(Sha256::digest(self.0.serialize()?));
+        let digest = if self.0.message().len() < SHORT {
+            hash()
+        } else {
+            py.detach(hash)
+        };
+        Ok(PyBytes::new(py, &digest?))
     }
 
     fn __repr__(&self) -> String {

@@ -1,10 +1,12 @@
-"""The example in the README runs."""
+"""The examples in the README run."""
 
 import re
 from pathlib import Path
 
 
-def test_example() -> None:
+def test_examples() -> None:
     text = (Path(__file__).parent.parent / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})  # noqa: S102
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == 2
+    # The second goes on where the first ends.
+    exec(compile("".join(examples), "README.md", "exec"), {})  # noqa: S102

@@ -290,6 +290,8 @@ secret2, broadcast2 = dkg.part1(2, 2, 2)
 def child():
     assert nonces1.consumed and secret1.consumed
     refused(ForkedNonces, lambda: round2.sign(package, nonces1, one))
+    for outcome in round2.sign_many([(package, nonces1, one)] * 2):
+        assert type(outcome) is ForkedNonces
     refused(ForkedSecretPackage, lambda: dkg.part2(secret1, {2: broadcast2}))
     assert nonces1.commitments == commitments1
     # What the child makes is its own.

@@ -43,6 +43,24 @@ def nonces() -> Case:
     )
 
 
+def nonces_of_many() -> Case:
+    key = key_package()
+    (value, own), (_, other) = round1.commit_many(key, 2)
+    good, bad = SigningPackage({1: own, 2: other}, b"message"), SigningPackage({}, b"message")
+
+    def refused(value: round1.SigningNonces) -> None:
+        (outcome,) = round2.sign_many([(bad, value, key)])
+        assert isinstance(outcome, FrostError)
+        raise outcome
+
+    return Case(
+        value,
+        [own.hiding, own.binding],
+        lambda value: round2.sign_many([(good, value, key)]),
+        refused,
+    )
+
+
 def dkg_round1() -> Case:
     value, mine = dkg.part1(1, 2, 2)
     _, theirs = dkg.part1(2, 2, 2)
@@ -103,7 +121,7 @@ def private_scalar() -> Case:
     return Case(value, [value.verifying_key.serialize()])
 
 
-SINGLE_USE = [nonces, dkg_round1, dkg_round2]
+SINGLE_USE = [nonces, nonces_of_many, dkg_round1, dkg_round2]
 ALL = [*SINGLE_USE, dkg_package, key, read_key, share, seed, private_scalar]
 
 
@@ -166,6 +184,13 @@ nonces, own = round1.commit(key)
 show(nonces, own.hiding, own.binding)
 package = SigningPackage({1: own, 2: round1.commit(key)[1]}, b"message")
 round2.sign(package, nonces, key)
+step()
+pairs = round1.commit_many(key, 3)
+for nonces, own in pairs:
+    show(nonces, own.hiding, own.binding)
+round2.sign_many([
+    (SigningPackage({1: own, 2: pairs[0][1]}, b"message"), nonces, key) for nonces, own in pairs
+])
 step()
 del key
 step()
@@ -233,7 +258,9 @@ def test_no_copies_anywhere() -> None:
         then([], share)
         nonces = shown()
         then(nonces, share)
-        then(share + nonces)
+        many = [secret for _ in range(3) for secret in shown()]
+        then(nonces + many, share)
+        then(share + nonces + many)
         coefficients = shown()
         then(coefficients)
         own_part = shown()

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from frost_sidecar.cli.audit import audit
+from frost_sidecar.cli.bench import bench
 from frost_sidecar.cli.check import check
 from frost_sidecar.cli.demo import demo
 from frost_sidecar.cli.keygen import keygen
@@ -30,6 +31,7 @@ app.command()(signer)
 app.command()(sign)
 app.command()(verify)
 app.command()(check)
+app.command()(bench)
 app.add_typer(keygen, name="keygen")
 app.add_typer(audit, name="audit")
 app.command()(plugins)

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from frost_sidecar.cli.files import read
+from frost_sidecar.cli.target import target_of
 from frost_sidecar.encoding import b64encode, decode_json
 from frost_sidecar.errors import ConfigError, MalformedRequest
 from frost_sidecar.mint import JwtOptions, Mint
@@ -79,7 +80,7 @@ def sign(
     form = _form(as_jws=as_jws, as_jwt=as_jwt, typ=typ, lifetime=lifetime, answer=raw or as_json)
     if raw and as_json:
         raise ConfigError("--raw and --json are two ways to print; choose one")
-    where = _target(context, socket, target, config)
+    where = target_of(context, socket, target, config)
     asked: JwtOptions = {
         "participants": _identifiers(participants),
         "timeout": timeout,
@@ -131,22 +132,6 @@ def _form(*, as_jws: bool, as_jwt: bool, typ: str | None, lifetime: int | None, 
     if lifetime is not None and not as_jwt:
         raise ConfigError("--lifetime sets the claims iat and exp; it needs --jwt")
     return Form.CLAIMS if as_jwt else Form.PAYLOAD if as_jws else Form.MESSAGE
-
-
-def _target(context: typer.Context, socket: str | None, target: str | None, config: str | None) -> str:
-    """The one target of the options. The socket of the environment counts only where no option names one."""
-    source = context.get_parameter_source("socket")
-    if source is not None and source.name == "ENVIRONMENT" and (target or config):
-        socket = None
-    for option, value in (("--socket", socket), ("--target", target), ("--config", config)):
-        if value == "":
-            raise ConfigError("is empty; is the variable set that it was made from?", path=option)
-    given = [each for each in (socket and f"unix:{socket}", target, config) if each]
-    if len(given) > 1:
-        raise ConfigError("--socket, --target and --config each say where to sign; choose one")
-    if not given:
-        raise ConfigError("say where to sign: --socket, --target or --config, or set FROST_SIDECAR_SOCKET")
-    return given[0]
 
 
 def _identifiers(text: str | None) -> tuple[int, ...] | None:

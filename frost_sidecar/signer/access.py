@@ -6,12 +6,12 @@ digest of the one body that it vouches for. Nothing in a body says who is callin
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import hmac
 import time
 from collections.abc import Callable, Sequence
 
-import anyio
 import msgspec
 
 from frost_sidecar.channel import usable_names
@@ -91,7 +91,7 @@ class Gate:
             raise Unauthenticated("a bearer token is needed, in one Authorization header", reason="token-missing")
         for plugin, authenticator in self._authenticators:
             try:
-                with anyio.fail_after(AUTHENTICATOR_SECONDS):
+                async with asyncio.timeout(AUTHENTICATOR_SECONDS):
                     identity = await authenticator.authenticate(credentials)
             except Unauthenticated:
                 raise

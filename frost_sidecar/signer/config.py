@@ -102,6 +102,8 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
     """``HOST:PORT`` of a plain-HTTP listener for /healthz and /metrics alone; keep it internal."""
     seal_key_file: str | None = None
     """File with the key that the share files are sealed with (``frost-sidecar keygen seal``); then all must be."""
+    dev_used_log: str | None = None
+    """For test runs, only under ``dev``: file that gets a line for every commitment that is used."""
     policies: Annotated[dict[Name, JwsRules], Meta(max_length=256)] = msgspec.field(default_factory=dict)
     """Rules for what this signer signs, whatever its clients say: by names of your own."""
     keys: dict[KeyName, ShareConfig] = msgspec.field(default_factory=lambda: {"default": ShareConfig()})
@@ -120,7 +122,8 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
             raise ConfigError(
                 'say which certificates may call, as in ["DNS:coordinator.example"]', path="clients.names"
             )
-
+        if self.dev_used_log is not None and not self.dev:
+            raise ConfigError("is for test runs alone; remove it, or set dev = true", path="dev_used_log")
         for name, rules in self.policies.items():
             rules.validate(f"policies.{name}")
         for name, key in self.keys.items():
@@ -134,6 +137,11 @@ class NodeConfig(ProcessConfig, frozen=True, kw_only=True, forbid_unknown_fields
     def seal_key_path(self) -> Path | None:
         """The file of the sealing keys, absolute."""
         return None if self.seal_key_file is None else self.path(self.seal_key_file)
+
+    @property
+    def used_log_path(self) -> Path | None:
+        """The file of the used commitments, absolute."""
+        return None if self.dev_used_log is None else self.path(self.dev_used_log)
 
     def share_path(self, key: str) -> Path:
         """The file of the key's share, absolute."""

@@ -2,24 +2,23 @@
 
 It trusts nobody. A session is checked whole, its message against the owner's rules too, before the nonces are taken;
 the nonces are gone before the share is computed; and a commitment counts only for the client that got it, under the key
-that it was made for, in this epoch.
+that it was made for, in this epoch. All sessions of a request go through this together: points are decoded, shares and
+fresh commitments made, in one piece of work each, during which other threads run.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from frost_ed25519 import FrostError, SigningPackage, round1, round2
+from frost_ed25519 import FrostError, SigningPackage, round2
 from frost_ed25519.keys import KeyPackage
 
 from frost_sidecar.encoding import b64decode, b64encode
 from frost_sidecar.errors import Denied, MalformedRequest, StaleEpoch, TooManyClients, UnknownKey
-from frost_sidecar.model import MAX_MESSAGE_BYTES, JwsSigningInput
-from frost_sidecar.signer.nonces import NonceStore
+from frost_sidecar.signer.nonces import Issued, NonceStore
 from frost_sidecar.signer.permission import Permissions
+from frost_sidecar.signer.reading import Reader, Reading
 from frost_sidecar.wire import (
     MAX_LISTED,
     PROTOCOL,
@@ -29,34 +28,27 @@ from frost_sidecar.wire import (
     InfoAnswer,
     KeyInfo,
     Session,
-    SessionError,
     ShareResult,
     SharesAnswer,
     SharesRequest,
-    parse_identifier,
 )
-
-OnUsed = Callable[[str, str, bytes], None]
-"""Told of each use before its share is computed: commitment id, key, SHA-256 of the serialised signing package."""
-
-
-class SessionRefused(Exception):
-    """One session gets no share; the others of its request go on."""
-
-    def __init__(self, error: SessionError, detail: str | None = None) -> None:
-        super().__init__(error)
-        self.error: SessionError = error
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A session's signing package, checked: all that a share needs but the nonces."""
+class Use:
+    """One commitment and the signing package that it was used for."""
 
-    message: bytes
-    others: dict[int, round1.SigningCommitments]
-    mine: Commitment
-    jws: JwsSigningInput | None
+    commitment: str
+    key: str
+    package: bytes
+    """SHA-256 of the serialised signing package."""
+    session: str
+    request: str | None
+    """The id of the request that the session is for, where the coordinator says it."""
+
+
+OnUsed = Callable[[Sequence[Use]], None]
+"""Told of all uses of a request, when their nonces are gone and before a share is computed."""
 
 
 class SignerNode:
@@ -76,6 +68,7 @@ class SignerNode:
         self.nonces = nonces
         self.permissions = permissions
         self._keys = dict(keys)
+        self._publics = {key: share.verifying_key.serialize() for key, share in keys.items()}
         self._on_used = on_used
 
     def info(self, client: str) -> InfoAnswer:
@@ -107,11 +100,11 @@ class SignerNode:
             expires_in=self.nonces.lifetime,
         )
 
-    def shares(self, client: str, request: SharesRequest, judged: Collection[str] | None = None) -> SharesAnswer:
+    def shares(self, client: str, request: SharesRequest, judged: Mapping[str, Reading] | None = None) -> SharesAnswer:
         """Round two (RFC 9591, section 5.2) for each session, and fresh commitments where asked for.
 
-        ``judged``: names of the sessions that policy plugins have allowed; no other gets a share. None: there are no
-        plugins.
+        ``judged``: those of the :meth:`readings` that policy plugins have allowed; no other session gets a share.
+        None: there are no plugins.
 
         Raises:
             UnknownKey: no share of that key is here.
@@ -120,11 +113,11 @@ class SignerNode:
             MalformedRequest: two sessions have one name, or all together list too many commitments.
         """
         share = self._check(client, request)
-        results = [self._result(client, request.key, share, session, judged) for session in request.sessions]
+        results = self._results(client, request, share, judged)
         return SharesAnswer(
             identifier=int(share.identifier),
             epoch=self.nonces.epoch,
-            results=results,
+            results=[results[session.session] for session in request.sessions],
             commitments=self._replenish(client, request.key, share, request.replenish),
             expires_in=self.nonces.lifetime,
         )
@@ -136,11 +129,8 @@ class SignerNode:
             UnknownKey, Denied, StaleEpoch, MalformedRequest: as :meth:`shares`.
         """
         share = self._check(client, request)
-        readings = {}
-        for session in request.sessions:
-            with contextlib.suppress(SessionRefused, Denied, ValueError):
-                readings[session.session] = self._read(client, request.key, share, session)
-        return readings
+        outcomes = self._reader(client, request.key, share).read(request.sessions)
+        return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Reading)}
 
     def _check(self, client: str, request: SharesRequest) -> KeyPackage:
         """What refuses a whole request."""
@@ -160,70 +150,52 @@ class SignerNode:
             self.permissions.check_client(client, key)
         return self._keys[key]
 
-    def _result(
-        self, client: str, key: str, share: KeyPackage, session: Session, judged: Collection[str] | None
-    ) -> ShareResult:
-        try:
-            signed = self._sign(client, key, share, session, judged)
-            return ShareResult(session=session.session, share=b64encode(signed))
-        except SessionRefused as refused:
-            return ShareResult(session=session.session, error=refused.error, detail=refused.detail)
+    def _reader(self, client: str, key: str, share: KeyPackage) -> Reader:
+        return Reader(self.nonces, self.permissions, client, key, share, self._publics[key])
 
-    def _sign(
-        self, client: str, key: str, share: KeyPackage, session: Session, judged: Collection[str] | None
-    ) -> bytes:
-        try:
-            read = self._read(client, key, share, session, judged)
-            issued = self.nonces.take(client, key, read.mine.id, _points(read.mine))
-        except ValueError:
-            raise SessionRefused("malformed") from None
-        except Denied as error:
-            message = b64decode(session.msg)
-            detail = self.permissions.denied(client, key, message, error) if self.permissions else None
-            raise SessionRefused("denied", detail) from None
-        if issued is None:
-            raise SessionRefused("unknown-commitment")
-        package = SigningPackage({**read.others, int(share.identifier): issued.commitments}, read.message)
-        if self._on_used is not None:
-            self._on_used(read.mine.id, key, hashlib.sha256(package.serialize()).digest())
-        try:
-            return round2.sign(package, issued.nonces, share).serialize()
-        except FrostError:
-            raise SessionRefused("malformed") from None
+    def _results(
+        self, client: str, request: SharesRequest, share: KeyPackage, judged: Mapping[str, Reading] | None
+    ) -> dict[str, ShareResult]:
+        """Each session's outcome, by its name. From :meth:`NonceStore.take` on the nonces are gone, come what may."""
+        key = request.key
+        reader = self._reader(client, key, share)
+        results: dict[str, ShareResult] = {}
+        taken: list[tuple[Reading, Issued]] = []
 
-    def _read(
-        self, client: str, key: str, share: KeyPackage, session: Session, judged: Collection[str] | None = None
-    ) -> Reading:
-        """The session's message, allowed; the other participants' commitments, checked; and ours, to be compared.
+        def denied(session: Session, error: Denied) -> str | None:
+            return self.permissions.denied(client, key, b64decode(session.msg), error) if self.permissions else None
 
-        The dear comes last: rules are applied for one who has a commitment of that name, curve points are checked for
-        a message that they allow.
+        for turn in _turns(request.sessions, str(int(share.identifier))):
+            readings: list[Reading] = []
+            for name, outcome in reader.read(turn, judged, denied).items():
+                if isinstance(outcome, Reading):
+                    readings.append(outcome)
+                else:
+                    results[name] = outcome
+            found = self.nonces.take(client, key, [(each.mine, each.points) for each in readings])
+            for reading, issued in zip(readings, found, strict=True):
+                if isinstance(issued, Issued):
+                    taken.append((reading, issued))
+                else:
+                    name = reading.session.session
+                    results[name] = ShareResult(session=name, error=issued)
+        return results | self._signed(key, share, taken)
 
-        Raises:
-            SessionRefused: this signer is not a participant, or does not know its commitment.
-            Denied: the owner's rules refuse the message, or it is not in ``judged``.
-            ValueError: anything in it is not as the protocol says.
-        """
+    def _signed(self, key: str, share: KeyPackage, taken: Sequence[tuple[Reading, Issued]]) -> dict[str, ShareResult]:
+        if not taken:
+            return {}
         own = int(share.identifier)
-        participants = {parse_identifier(name): each for name, each in session.commitments.items()}
-        if own not in participants:
-            raise SessionRefused("not-a-participant")
-        if len(participants) < share.min_signers:
-            raise ValueError("fewer participants than the threshold")
-        message = b64decode(session.msg)
-        if len(message) > MAX_MESSAGE_BYTES:
-            raise ValueError("the message is too long")
-        mine = participants.pop(own)
-        if not self.nonces.holds(client, key, mine.id):
-            raise SessionRefused("unknown-commitment")
-        jws = None
-        if self.permissions is not None:
-            jws = self.permissions.check_message(key, share.verifying_key.serialize(), message)
-        if judged is not None and session.session not in judged:  # a rule about time refused it a moment ago
-            raise Denied("the policy plugins have not seen it: it was not allowed when they were asked")
-        # The crate takes a point only in its one encoding, in the prime-order group, and not the identity.
-        others = {identifier: round1.SigningCommitments(*_points(each)) for identifier, each in participants.items()}
-        return Reading(message, others, mine, jws)
+        asked = []
+        uses = []
+        for reading, issued in taken:
+            package = SigningPackage({**reading.others, own: issued.commitments}, reading.message)
+            asked.append((package, issued.nonces, share))
+            session = reading.session
+            uses.append(Use(reading.mine, key, package.sha256(), session.session, session.request))
+        if self._on_used is not None:
+            self._on_used(uses)
+        signed = round2.sign_many(asked)
+        return {use.session: _result(use.session, each) for use, each in zip(uses, signed, strict=True)}
 
     def _replenish(self, client: str, key: str, share: KeyPackage, count: int) -> list[Commitment]:
         """The shares are paid for: that the client lost its place meanwhile must not lose them."""
@@ -233,8 +205,25 @@ class SignerNode:
             return []
 
 
-def _points(commitment: Commitment) -> tuple[bytes, bytes]:
-    return b64decode(commitment.hiding), b64decode(commitment.binding)
+def _turns(sessions: Sequence[Session], own: str) -> Iterator[list[Session]]:
+    """The sessions in turns, in which no two name one commitment of ours: the second must see what the first took."""
+    waiting = list(sessions)
+    while waiting:
+        named: set[str] = set()
+        turn: list[Session] = []
+        later: list[Session] = []
+        for session in waiting:
+            mine = session.commitments.get(own)
+            (later if mine is not None and mine.id in named else turn).append(session)
+            named |= {mine.id} if mine is not None else set()
+        yield turn
+        waiting = later
+
+
+def _result(session: str, signed: round2.SignatureShare | FrostError) -> ShareResult:
+    if isinstance(signed, FrostError):
+        return ShareResult(session=session, error="malformed")
+    return ShareResult(session=session, share=b64encode(signed.serialize()))
 
 
 def _describe(share: KeyPackage) -> KeyInfo:

@@ -10,8 +10,9 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 from frost_ed25519 import round1
 from frost_ed25519.keys import KeyPackage
@@ -19,7 +20,7 @@ from frost_ed25519.keys import KeyPackage
 from frost_sidecar.encoding import b64encode
 from frost_sidecar.errors import TooManyClients
 from frost_sidecar.metrics import SignerMetrics
-from frost_sidecar.wire import Commitment
+from frost_sidecar.wire import Commitment, SessionError
 
 _SUBJECTS = 8
 """Clients of one certificate name: token subjects are the client's own choice and must not take all places."""
@@ -37,10 +38,6 @@ class Issued:
     commitments: round1.SigningCommitments
     points: Points
     expires: float
-
-
-class NotAsIssued(ValueError):
-    """A commitment with the name of one that was issued, and other points."""
 
 
 class NonceStore:
@@ -62,6 +59,7 @@ class NonceStore:
         self.epoch = secrets.token_urlsafe(16)
         self.lifetime = lifetime
         self._metrics = metrics
+        self._events = cache(metrics.commitments.labels)
         self._per_client = per_client
         self._clients = clients
         self._clock = clock
@@ -76,20 +74,24 @@ class NonceStore:
         """
         with self._lock:
             self._admit(client)
-        fresh = {secrets.token_urlsafe(16): _draw(key, share) for _ in range(min(count, self._per_client))}
+        drawn = [
+            (secrets.token_urlsafe(16), nonces, commitments, (commitments.hiding, commitments.binding))
+            for nonces, commitments in round1.commit_many(share, min(count, self._per_client))
+        ]
         with self._lock:
             self._expire()
             stock = self._admit(client)
             expires = self._clock() + self.lifetime
-            stock.update({name: replace(issued, expires=expires) for name, issued in fresh.items()})
+            for name, nonces, commitments, points in drawn:
+                stock[name] = Issued(key, nonces, commitments, points, expires)
             evicted = max(0, len(stock) - self._per_client)
             for _ in range(evicted):
                 stock.popitem(last=False)
-            self._count("issued", len(fresh))
+            self._count("issued", len(drawn))
             self._count("evicted", evicted)
         return [
-            Commitment(id=name, hiding=b64encode(issued.points[0]), binding=b64encode(issued.points[1]))
-            for name, issued in fresh.items()
+            Commitment(id=name, hiding=b64encode(hiding), binding=b64encode(binding))
+            for name, _, _, (hiding, binding) in drawn
         ]
 
     def holds(self, client: str, key: str, name: str) -> bool:
@@ -99,23 +101,30 @@ class NonceStore:
             issued = stock.get(name) if stock else None
             return issued is not None and issued.key == key
 
-    def take(self, client: str, key: str, name: str, points: Points) -> Issued | None:
-        """Remove and return what was issued to ``client`` for ``key`` as ``name``; None where there is no such thing.
+    def take(self, client: str, key: str, asked: Sequence[tuple[str, Points]]) -> list[Issued | SessionError]:
+        """Remove and return what was issued to ``client`` for ``key``, by name and with these very points.
 
-        Raises:
-            NotAsIssued: ``points`` are not those that were issued; nothing is removed.
+        All at one moment, the outcomes in the order of ``asked``: ``unknown-commitment`` where there is no such thing,
+        also where an earlier one has just taken it; ``malformed`` where the points are not those that were issued, and
+        nothing is removed.
         """
         with self._lock:
             self._expire()
-            stock = self._stock.get(client)
-            issued = stock.get(name) if stock else None
-            if stock is None or issued is None or issued.key != key:
-                return None
-            if issued.points != points:
-                raise NotAsIssued
-            del stock[name]
-            self._count("used", 1)
-            return issued
+            stock = self._stock.get(client, OrderedDict[str, Issued]())
+            found: list[Issued | SessionError] = []
+            used = 0
+            for name, points in asked:
+                issued = stock.get(name)
+                if issued is None or issued.key != key:
+                    found.append("unknown-commitment")
+                elif issued.points != points:
+                    found.append("malformed")
+                else:
+                    del stock[name]
+                    used += 1
+                    found.append(issued)
+            self._count("used", used)
+            return found
 
     def expire(self) -> None:
         """Drop what is past its time, although nobody asks."""
@@ -159,10 +168,5 @@ class NonceStore:
 
     def _count(self, event: str, number: int) -> None:
         if number:
-            self._metrics.commitments.labels(event).inc(number)
+            self._events(event).inc(number)
             self._metrics.outstanding.inc(number if event == "issued" else -number)
-
-
-def _draw(key: str, share: KeyPackage) -> Issued:
-    nonces, commitments = round1.commit(share)
-    return Issued(key, nonces, commitments, (commitments.hiding, commitments.binding), 0.0)

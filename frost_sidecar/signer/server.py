@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, Protocol, TypeVar
 
@@ -26,10 +26,11 @@ from frost_sidecar.problem import CONTENT_TYPE
 from frost_sidecar.signer.access import Gate
 from frost_sidecar.signer.config import NodeConfig
 from frost_sidecar.signer.keystore import load_shares
-from frost_sidecar.signer.node import OnUsed, SignerNode
+from frost_sidecar.signer.node import OnUsed, SignerNode, Use
 from frost_sidecar.signer.nonces import NonceStore
 from frost_sidecar.signer.permission import POLICY_SECONDS, Permissions
 from frost_sidecar.signer.service import STATUSES, SignerService
+from frost_sidecar.signer.used_log import FLUSH_SECONDS, UsedLog
 from frost_sidecar.wire import COMMITMENTS_PATH, INFO_PATH, SHARES_PATH
 
 C = TypeVar("C", bound=Component)
@@ -55,6 +56,8 @@ class NodeFactory(Protocol):
 LISTENER: Final = "listener"
 """What the files of the protocol's listener are called in logs and metrics."""
 _SWEEP_SECONDS: Final = 15.0
+_USES_A_LINE: Final = 32
+"""Shares in one line of the log: collectors cut lines after 16 KiB, and these are less than 12."""
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
 _MORE_HEADERS: Final[Mapping[int, Mapping[str, str]]] = {
@@ -110,7 +113,11 @@ async def serve(
         )
         shares = load_shares({key: config.share_path(key) for key in config.keys}, seal_key_file=config.seal_key_path)
         permissions.check_shares(shares)
-        node = node_factory(config.name, shares, nonces, permissions=permissions, on_used=_log_use)
+        used = None
+        if config.used_log_path is not None:
+            used = stack.enter_context(UsedLog(config.used_log_path, nonces.epoch))
+        on_used = _log_uses if used is None else _both(used.add, _log_uses)
+        node = node_factory(config.name, shares, nonces, permissions=permissions, on_used=on_used)
         shell = _Shell(SignerService(node, Gate(config, authenticators, metrics), metrics), _limits(config))
         addresses: dict[str, str] = {}
         if config.metrics_bind is not None:
@@ -138,8 +145,10 @@ async def serve(
             ready((host, port))
         told: set[str] = set()
         while True:
-            await anyio.sleep(min(_SWEEP_SECONDS, nonces.lifetime))
+            await anyio.sleep(min(_SWEEP_SECONDS if used is None else FLUSH_SECONDS, nonces.lifetime))
             nonces.expire()
+            if used is not None:
+                used.flush()
             silent = {what for what, why in following.faults.items() if why == SILENT}
             for what in silent - told:
                 log.error("files cannot be looked at", what=what, why=SILENT)
@@ -166,9 +175,28 @@ async def _entered(name: str, product: C) -> AsyncIterator[C]:
                 log.exception("plugin did not end cleanly", plugin=name)
 
 
-def _log_use(commitment: str, key: str, package: bytes) -> None:
+def _log_uses(uses: Sequence[Use]) -> None:
     """The signer's own trace of each share: the coordinator's audit log has the same hash."""
-    log.info("share", commitment=commitment, key=key, package_sha256=package.hex())
+    for first in range(0, len(uses), _USES_A_LINE):
+        shares = [
+            {
+                "commitment": use.commitment,
+                "key": use.key,
+                "package_sha256": use.package.hex(),
+                "session": use.session,
+                **({} if use.request is None else {"request": use.request}),
+            }
+            for use in uses[first : first + _USES_A_LINE]
+        ]
+        log.info("shares", shares=shares)
+
+
+def _both(first: OnUsed, second: OnUsed) -> OnUsed:
+    def on_used(uses: Sequence[Use]) -> None:
+        first(uses)
+        second(uses)
+
+    return on_used
 
 
 def _limits(config: NodeConfig) -> Limits:

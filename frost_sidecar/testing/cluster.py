@@ -30,6 +30,7 @@ from frost_sidecar.model import Answer, AuditRecord, Call, Credentials, Identity
 from frost_sidecar.plugins import hookimpl
 from frost_sidecar.signer import NodeConfig, NonceStore, Permissions, SignerNode, SignerService
 from frost_sidecar.signer.access import Gate
+from frost_sidecar.signer.node import Use
 from frost_sidecar.testing.behaviour import Behaviour, honest, unreachable
 from frost_sidecar.wire import SHARES_PATH
 
@@ -58,7 +59,7 @@ class MemoryCluster:
         settings: Mapping[str, Any] | None = None,
         signers: Mapping[int, Mapping[str, Any]] | None = None,
     ) -> None:
-        """``signers``: more settings of signers, by identifier: what their owners let be signed."""
+        """``signers``: more settings of signers, by identifier: what their owners let be signed, and limits."""
         dealt = deal(folder, min_signers=min_signers, max_signers=max_signers)
         self._shares = {
             identifier: frost.keys.KeyPackage.from_json(path.read_text("utf-8"))
@@ -134,15 +135,6 @@ class MemoryCluster:
                     self.reused.append(f"sent twice: {commitment['id']}")
 
     def _incarnate(self, identifier: int) -> SignerService:
-        metrics = SignerMetrics(new_registry())
-        nonces = NonceStore(metrics)
-
-        def on_used(name: str, _key: str, _package: bytes) -> None:
-            use = identifier, nonces.epoch, name
-            if use in self._used:
-                self.reused.append(f"used twice by signer {identifier}: {name}")
-            self._used.add(use)
-
         config = NodeConfig.build(
             {
                 "name": f"signer-{identifier}",
@@ -151,6 +143,21 @@ class MemoryCluster:
                 **self._settings.get(identifier, {}),
             }
         )
+        metrics = SignerMetrics(new_registry())
+        nonces = NonceStore(
+            metrics,
+            per_client=config.limits.max_commitments_per_client,
+            clients=config.limits.max_clients,
+            lifetime=config.limits.commitment_seconds,
+        )
+
+        def on_used(uses: Sequence[Use]) -> None:
+            for each in uses:
+                use = identifier, nonces.epoch, each.commitment
+                if use in self._used:
+                    self.reused.append(f"used twice by signer {identifier}: {each.commitment}")
+                self._used.add(use)
+
         permissions = Permissions(config, metrics)
         shares = {"default": self._shares[identifier]}
         node = SignerNode(config.name, shares, nonces, permissions=permissions, on_used=on_used)

@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import secrets
 import signal
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import anyio
 import msgspec
@@ -17,13 +17,14 @@ import msgspec
 from frost_sidecar import logs
 from frost_sidecar.encoding import b64encode
 from frost_sidecar.signer import NodeConfig, SignerNode, serve
+from frost_sidecar.signer.reading import Reading
 from frost_sidecar.wire import SharesAnswer, SharesRequest
 
 
 class LyingNode(SignerNode):
     """Answers each session with a random scalar instead of its share."""
 
-    def shares(self, client: str, request: SharesRequest, judged: Collection[str] | None = None) -> SharesAnswer:
+    def shares(self, client: str, request: SharesRequest, judged: Mapping[str, Reading] | None = None) -> SharesAnswer:
         """The honest answer with every share replaced."""
         answer = super().shares(client, request, judged)
         return msgspec.structs.replace(

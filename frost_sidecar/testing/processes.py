@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,11 @@ HONEST = ("-m", "frost_sidecar", "signer")
 LYING = ("-m", "frost_sidecar.testing.lying_signer")
 """Python arguments of a signer whose shares are wrong."""
 
+TOGETHER = "signers"
+"""Name of the process that has all signers in it."""
+COORDINATOR_NAME = "coordinator.frost.test"
+"""The name in every coordinator's certificate, which the signers let in."""
+
 EVERYTHING = """
 [callers.everybody]
 in_process = true
@@ -47,7 +52,7 @@ opaque = true
 """
 """Whoever can call may have any bytes signed."""
 
-_START_SECONDS = 20.0
+_START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
 
 
@@ -83,10 +88,10 @@ class ProcessCluster:
         self._ports = _free_ports(2 * self.max_signers)
         self.authority = Authority(self.folder / "tls")
         self.dealt: Dealt = deal(self.folder / "keys", min_signers=self.min_signers, max_signers=self.max_signers)
-        secret = self.folder / "jwt_hs256_b64"
-        _write(secret, base64.b64encode(secrets.token_bytes(32)).decode(), 0o600)
+        self.token_secret = self.folder / "jwt_hs256_b64"
+        _write(self.token_secret, base64.b64encode(secrets.token_bytes(32)).decode(), 0o600)
         for identifier in self.identifiers:
-            _write(self._signer_toml(identifier), self._signer_config(identifier), 0o644)
+            _write(self.signer_toml(identifier), self._signer_config(identifier), 0o644)
         self.write_coordinator(self.coordinator_toml, self.audit_log)
 
     def __enter__(self) -> Self:
@@ -99,20 +104,31 @@ class ProcessCluster:
 
     def start(self) -> None:
         """Start all signers and the sidecar, and wait until each answers."""
-        for identifier in self.identifiers:
-            self._spawn(f"signer-{identifier}", (*HONEST, "--config", str(self._signer_toml(identifier))))
-        for identifier in self.identifiers:
-            self._await_signer(identifier)
+        self.start_signers()
         self.start_sidecar()
 
+    def start_signers(self) -> None:
+        """Start all signers, each a process, and wait until each answers."""
+        for identifier in self.identifiers:
+            self._spawn(f"signer-{identifier}", (*HONEST, "--config", str(self.signer_toml(identifier))))
+        for identifier in self.identifiers:
+            self._await_signer(identifier)
+
+    def start_signers_together(self) -> None:
+        """Start all signers in one process, for groups so large that a process each would be too many; and wait."""
+        files = [str(self.signer_toml(identifier)) for identifier in self.identifiers]
+        self._spawn(TOGETHER, ("-m", "frost_sidecar.testing.signers_together", *files))
+        for identifier in self.identifiers:
+            self._await_signer(identifier, TOGETHER)
+
     def stop(self) -> None:
-        """End every process that still runs, the sidecar first."""
-        for name in sorted(self._processes, key=lambda each: each != "sidecar"):
+        """End every process that still runs, the signers last."""
+        for name in sorted(self._processes, key=lambda each: each.startswith("signer")):
             self._end(name, signal.SIGTERM)
 
     def start_signer(self, identifier: int, arguments: tuple[str, ...] = HONEST) -> None:
         """Start one signer, honest unless ``arguments`` say otherwise, and wait until it answers."""
-        self._spawn(f"signer-{identifier}", (*arguments, "--config", str(self._signer_toml(identifier))))
+        self._spawn(f"signer-{identifier}", (*arguments, "--config", str(self.signer_toml(identifier))))
         self._await_signer(identifier)
 
     def stop_signer(self, identifier: int) -> None:
@@ -123,17 +139,34 @@ class ProcessCluster:
         """End one signer without warning."""
         self._end(f"signer-{identifier}", signal.SIGKILL)
 
+    def pause_signer(self, identifier: int) -> None:
+        """Have one signer stand still (SIGSTOP): its connections stay open, and nothing answers."""
+        self._processes[f"signer-{identifier}"].send_signal(signal.SIGSTOP)
+
+    def resume_signer(self, identifier: int) -> None:
+        """Have a paused signer go on where it stood."""
+        self._processes[f"signer-{identifier}"].send_signal(signal.SIGCONT)
+
     def start_sidecar(self) -> None:
         """Start the sidecar and wait until it answers."""
-        self._spawn("sidecar", ("-m", "frost_sidecar", "serve", "--config", str(self.coordinator_toml)))
-        self._await("sidecar", lambda: _UnixConnection(self.socket))
+        arguments = ("-m", "frost_sidecar", "serve", "--config", str(self.coordinator_toml))
+        self.start_process("sidecar", (sys.executable, *arguments), self.socket)
 
     def stop_sidecar(self) -> int:
         """Ask the sidecar to end; its exit status."""
-        return self._end("sidecar", signal.SIGTERM)
+        return self.stop_process("sidecar")
+
+    def start_process(self, name: str, command: Sequence[str], socket: Path) -> None:
+        """Start a further process of the cluster, one that serves HTTP on ``socket``, and wait until it answers."""
+        self._run(name, command)
+        self._await(name, lambda: UnixConnection(socket))
+
+    def stop_process(self, name: str) -> int:
+        """Ask such a process to end; its exit status."""
+        return self._end(name, signal.SIGTERM)
 
     def pid(self, name: str) -> int:
-        """Process id of ``sidecar`` or ``signer-I``."""
+        """Process id of ``sidecar``, ``signer-I``, or what :meth:`start_process` started."""
         return self._processes[name].pid
 
     def log(self, name: str) -> Path:
@@ -148,19 +181,57 @@ class ProcessCluster:
         """The port of the signer's internal listener for health and metrics."""
         return self._ports[self.max_signers + identifier - 1]
 
-    def write_coordinator(self, path: Path, audit_log: Path, grants: str | None = None) -> None:
-        """Write a coordinator's configuration with an audit log of its own; two coordinators need two.
+    def write_coordinator(
+        self,
+        path: Path,
+        audit_log: Path | None,
+        grants: str | None = None,
+        *,
+        socket: Path | None = None,
+        ports: Sequence[int] | None = None,
+        settings: str = "",
+    ) -> None:
+        """Write a coordinator's configuration; two coordinators at once need an audit log and a socket each.
 
-        ``grants``: other ones than the cluster's.
+        Args:
+            path: the file, which names its certificate, too.
+            audit_log: its audit log; None: it keeps none.
+            grants: other ones than the cluster's.
+            socket: another one than the cluster's.
+            ports: where the signers are reached, in their order; by default at their own ports.
+            settings: further lines at the head of the file.
         """
-        tls = self.authority.issue(path.stem, ["coordinator.frost.test"])
-        _write(path, self._coordinator_config(tls, audit_log, grants), 0o644)
+        tls = self.authority.issue(path.stem, [COORDINATOR_NAME])
+        ports = self._ports if ports is None else ports
+        head = [
+            f"state = {_quote(self.dealt.group_file.parent)}",
+            f"server.socket = {_quote(socket or self.socket)}",
+            *(f"signing.{name} = {value}" for name, value in self.signing.items()),
+            "plugins.transport_mtls = {}",
+            f"plugins.auth_hs256.secret_file = {_quote(self.token_secret)}",
+            *([] if audit_log is None else [f"plugins.audit_worm.path = {_quote(audit_log)}"]),
+            settings,
+        ]
+        signers = "".join(
+            f"[[signers]]\nidentifier = {identifier}\n"
+            f"url = {_quote(f'https://127.0.0.1:{ports[identifier - 1]}')}\n"
+            f"server_name = {_quote(self.server_name(identifier))}\n"
+            f"zone = {_quote(self.zones[(identifier - 1) % len(self.zones)])}\n\n"
+            for identifier in self.identifiers
+        )
+        grants = self.grants if grants is None else grants
+        _write(path, "\n".join(head) + "\n\n" + _tls_section(tls) + signers + grants, 0o644)
 
-    def _signer_toml(self, identifier: int) -> Path:
+    def server_name(self, identifier: int) -> str:
+        """The name in the signer's certificate."""
+        return f"signer-{identifier}.frost.test"
+
+    def signer_toml(self, identifier: int) -> Path:
+        """The signer's configuration file."""
         return self.folder / f"signer-{identifier}.toml"
 
     def _signer_config(self, identifier: int) -> str:
-        tls = self.authority.issue(f"signer-{identifier}", [f"signer-{identifier}.frost.test"])
+        tls = self.authority.issue(f"signer-{identifier}", [self.server_name(identifier)])
         share = self.dealt.share_files[identifier]
         policy = "" if self.signer_policy is None else f"keys.default.policy = {_quote(self.signer_policy)}\n"
         return (
@@ -169,43 +240,23 @@ class ProcessCluster:
             f"metrics_bind = {_quote(f'127.0.0.1:{self.metrics_port(identifier)}')}\n"
             f"state = {_quote(share.parent)}\n"
             f"keys.default.share = {_quote(share.name)}\n"
-            'clients.names = ["DNS:coordinator.frost.test"]\n'
+            f'clients.names = ["DNS:{COORDINATOR_NAME}"]\n'
             f"{policy}"
-            f"plugins.auth_hs256.secret_file = {_quote(self.folder / 'jwt_hs256_b64')}\n"
-            + _tls_section(tls)
-            + self.signer_rules
-        )
-
-    def _coordinator_config(self, tls: TlsFiles, audit_log: Path, grants: str | None) -> str:
-        signers = "".join(
-            f"[[signers]]\nidentifier = {identifier}\n"
-            f"url = {_quote(f'https://127.0.0.1:{self.signer_port(identifier)}')}\n"
-            f"server_name = {_quote(f'signer-{identifier}.frost.test')}\n"
-            f"zone = {_quote(self.zones[(identifier - 1) % len(self.zones)])}\n\n"
-            for identifier in self.identifiers
-        )
-        signing = "".join(f"signing.{name} = {value}\n" for name, value in self.signing.items())
-        return (
-            f"state = {_quote(self.dealt.group_file.parent)}\n"
-            f"server.socket = {_quote(self.socket)}\n"
-            f"{signing}"
-            "plugins.transport_mtls = {}\n"
-            f"plugins.auth_hs256.secret_file = {_quote(self.folder / 'jwt_hs256_b64')}\n"
-            f"plugins.audit_worm.path = {_quote(audit_log)}\n\n"
-            + _tls_section(tls)
-            + signers
-            + (self.grants if grants is None else grants)
+            f"plugins.auth_hs256.secret_file = {_quote(self.token_secret)}\n" + _tls_section(tls) + self.signer_rules
         )
 
     def _spawn(self, name: str, arguments: tuple[str, ...]) -> None:
+        self._run(name, (sys.executable, *arguments))
+
+    def _run(self, name: str, command: Sequence[str]) -> None:
         with self.log(name).open("ab") as output:
-            self._processes[name] = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
-                [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment()
+            self._processes[name] = subprocess.Popen(  # noqa: S603 - the caller's own programs
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment()
             )
 
-    def _await_signer(self, identifier: int) -> None:
+    def _await_signer(self, identifier: int, process: str | None = None) -> None:
         port = self.metrics_port(identifier)
-        self._await(f"signer-{identifier}", lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=1))
+        self._await(process or f"signer-{identifier}", lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=1))
 
     def _await(self, name: str, connect: Callable[[], http.client.HTTPConnection]) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -228,6 +279,7 @@ class ProcessCluster:
         process = self._processes[name]
         if process.poll() is None:
             process.send_signal(number)
+            process.send_signal(signal.SIGCONT)  # a paused one takes it only then
         try:
             return process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -236,14 +288,15 @@ class ProcessCluster:
             raise ClusterError(f"{name} did not end within {_STOP_SECONDS:g} s of signal {number}") from None
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the Unix socket ``path``, blocking; 1 s for each step."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=1)
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the socket's path."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(os.fspath(self._path))

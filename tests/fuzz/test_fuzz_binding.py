@@ -194,6 +194,17 @@ def _commitments_refused(data: bytes) -> None:
     assert not (_is_point(data[:32]) and _is_point(data[32:]))
 
 
+def _decoded_among_others(data: bytes) -> round1.SigningCommitments:
+    """Read a pair of points between good ones, which must come out as they are."""
+    known = _samples()[round1.SigningCommitments][0]
+    pair = (known.hiding, known.binding)
+    before, outcome, after = round1.decode_many([pair, (data[:32], data[32:]), pair])
+    assert before == after == known
+    if isinstance(outcome, frost.FrostError):
+        raise outcome
+    return outcome
+
+
 TARGETS: Final = [
     *_targets(frost.Identifier, "Identifier"),
     *_targets(frost.VerifyingKey, "VerifyingKey"),
@@ -220,6 +231,15 @@ TARGETS: Final = [
         "SigningCommitments, points",
         lambda: [each.hiding + each.binding for each in _samples()[round1.SigningCommitments]],
         lambda data: round1.SigningCommitments(data[:32], data[32:]),
+        (frost.FrostError,),
+        _commitments_read,
+        _commitments_refused,
+        mutate=damage_bytes,
+    ),
+    Target(
+        "SigningCommitments, many",
+        lambda: [each.hiding + each.binding for each in _samples()[round1.SigningCommitments]],
+        _decoded_among_others,
         (frost.FrostError,),
         _commitments_read,
         _commitments_refused,

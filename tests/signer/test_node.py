@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from frost_ed25519 import SigningPackage, round1
+from frost_ed25519 import FrostError, SigningPackage, round1
 
 from frost_sidecar.encoding import b64decode, b64encode
 from frost_sidecar.errors import MalformedRequest, StaleEpoch, UnknownKey
 from frost_sidecar.metrics import SignerMetrics, new_registry
 from frost_sidecar.model import MAX_MESSAGE_BYTES
 from frost_sidecar.signer import NonceStore, SignerNode
+from frost_sidecar.signer.node import Use
 from frost_sidecar.wire import MAX_LISTED, Commitment, CommitmentsRequest, Session, SharesRequest
 
 if TYPE_CHECKING:
@@ -94,12 +95,12 @@ def test_one_commitment_in_two_sessions_of_a_request_is_used_once(node: SignerNo
 
 
 def test_of_sixteen_threads_with_one_commitment_one_gets_a_share(group: Group) -> None:
-    used: list[tuple[str, str, bytes]] = []
+    used: list[Use] = []
     node = SignerNode(
         "signer-1",
         {"default": group.shares[1]},
         NonceStore(SignerMetrics(new_registry())),
-        on_used=lambda *use: used.append(use),
+        on_used=used.extend,
     )
     for _ in range(10):
         mine = issue(node)
@@ -113,25 +114,27 @@ def test_of_sixteen_threads_with_one_commitment_one_gets_a_share(group: Group) -
         with ThreadPoolExecutor(16) as pool:
             outcomes = list(pool.map(race, sessions))
         assert sorted(outcomes) == ["ok"] + ["unknown-commitment"] * 15
-    assert len({name for name, _, _ in used}) == len(used) == 10
+    assert len({each.commitment for each in used}) == len(used) == 10
 
 
 def test_uses_are_told_with_the_hash_of_the_package(group: Group) -> None:
-    used: list[tuple[str, str, bytes]] = []
+    used: list[Use] = []
     node = SignerNode(
         "signer-1",
         {"default": group.shares[1]},
         NonceStore(SignerMetrics(new_registry())),
-        on_used=lambda *use: used.append(use),
+        on_used=used.extend,
     )
     session, _ = group.session(issue(node), b"m")
+    session = msgspec.structs.replace(session, request="the-request")
     ask(node, session)
     points = {
         int(name): round1.SigningCommitments(b64decode(each.hiding), b64decode(each.binding))
         for name, each in session.commitments.items()
     }
     package = SigningPackage(points, b"m").serialize()
-    assert used == [(session.commitments["1"].id, "default", hashlib.sha256(package).digest())]
+    digest = hashlib.sha256(package).digest()
+    assert used == [Use(session.commitments["1"].id, "default", digest, "s1", "the-request")]
 
 
 def test_a_failure_after_the_nonce_is_taken_does_not_give_it_back(group: Group) -> None:
@@ -267,14 +270,14 @@ def test_who_has_no_commitment_gets_no_points_decoded(
     session, _ = group.session(mine)
     bad = _swap(session, "2", hiding=SMALL_ORDER)
     assert ask(node, bad) == ["malformed"]
-    decoded: list[bytes] = []
-    real = round1.SigningCommitments
+    decoded: list[tuple[bytes, bytes]] = []
+    real = round1.decode_many
 
-    def watched(hiding: bytes, binding: bytes) -> round1.SigningCommitments:
-        decoded.append(hiding)
-        return real(hiding, binding)
+    def watched(points: list[tuple[bytes, bytes]]) -> list[round1.SigningCommitments | FrostError]:
+        decoded.extend(points)
+        return real(points)
 
-    monkeypatch.setattr(round1, "SigningCommitments", watched)
+    monkeypatch.setattr(round1, "decode_many", watched)
     assert ask(node, bad, client="another") == ["unknown-commitment"]
     assert ask(node, bad, key="other") == ["unknown-commitment"]
     assert ask(node, _swap(bad, "1", id="unknown")) == ["unknown-commitment"]

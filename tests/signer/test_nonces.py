@@ -12,13 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from frost_ed25519 import keys, round1
 
 from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import TooManyClients
 from frost_sidecar.metrics import SignerMetrics, new_registry, render
-from frost_sidecar.signer import NonceStore, nonces
-from frost_sidecar.signer.nonces import NotAsIssued
+from frost_sidecar.signer import NonceStore
+from frost_sidecar.signer.nonces import Issued
 from frost_sidecar.wire import Commitment
 
 if TYPE_CHECKING:
@@ -40,8 +42,16 @@ class Store:
         return self.nonces.issue(client, "default", self.share, count)
 
     def take(self, client: str, commitment: Commitment) -> bool:
-        points = b64decode(commitment.hiding), b64decode(commitment.binding)
-        return self.nonces.take(client, "default", commitment.id, points) is not None
+        [found] = self.take_all(client, commitment)
+        return found == "taken"
+
+    def take_all(self, client: str, *commitments: Commitment, key: str = "default") -> list[str]:
+        """ "taken", or why not."""
+        asked = [(each.id, (b64decode(each.hiding), b64decode(each.binding))) for each in commitments]
+        found = self.nonces.take(client, key, asked)
+        for each, (_, points) in zip(found, asked, strict=True):
+            assert not isinstance(each, Issued) or each.points == points
+        return ["taken" if isinstance(each, Issued) else each for each in found]
 
     def events(self) -> dict[str, float]:
         lines = render(self.metrics.registry, "")[0].decode().splitlines()
@@ -136,14 +146,19 @@ def test_subjects_of_one_certificate_cannot_take_all_places(group: Group) -> Non
 
 
 def test_who_has_no_place_costs_no_nonces(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[str] = []
-    real = nonces._draw
-    monkeypatch.setattr(nonces, "_draw", lambda key, share: drawn.append(key) or real(key, share))  # type: ignore[func-returns-value]
+    drawn: list[int] = []
+    real = round1.commit_many
+
+    def watched(share: keys.KeyPackage, count: int) -> list[tuple[round1.SigningNonces, round1.SigningCommitments]]:
+        drawn.append(count)
+        return real(share, count)
+
+    monkeypatch.setattr(round1, "commit_many", watched)
     store = Store(group, clients=1)
     store.issue("a", 3)
     with pytest.raises(TooManyClients):
         store.issue("b", 3)
-    assert len(drawn) == 3
+    assert drawn == [3]
 
 
 def test_holding_is_told_of_the_same_client_and_key_alone_and_removes_nothing(group: Group) -> None:
@@ -205,7 +220,7 @@ def test_the_stock_is_touched_under_one_lock_taken_once(group: Group) -> None:
     def calls(action: Callable[[], object]) -> int:
         before = lock.taken
         touched.clear()
-        with contextlib.suppress(TooManyClients, NotAsIssued):
+        with contextlib.suppress(TooManyClients):
             action()
         assert touched
         return lock.taken - before
@@ -213,7 +228,7 @@ def test_the_stock_is_touched_under_one_lock_taken_once(group: Group) -> None:
     fresh: list[Commitment] = []
     assert calls(lambda: fresh.extend(store.issue("c", 3))) == 2  # once to see whether there is a place, once to store
     assert calls(lambda: store.issue("c", 3)) == 2
-    assert calls(lambda: store.take("c", fresh[2])) == 1
+    assert calls(lambda: store.take_all("c", *fresh[1:])) == 1
     assert calls(lambda: store.take("c", fresh[2])) == 1
     assert calls(lambda: store.nonces.holds("c", "default", fresh[2].id)) == 1
     store.issue("d")
@@ -253,18 +268,44 @@ def test_of_threads_that_meet_inside_one_take_one_gets_the_nonces(group: Group) 
 def test_other_points_under_a_name_are_refused_and_remove_nothing(group: Group) -> None:
     store = Store(group)
     mine, other = store.issue("c", 2)
-    points = b64decode(mine.hiding), b64decode(other.binding)
-    with pytest.raises(NotAsIssued):
-        store.nonces.take("c", "default", mine.id, points)
+    mixed = msgspec.structs.replace(mine, binding=other.binding)
+    assert store.take_all("c", mixed) == ["malformed"]
     assert store.take("c", mine)
 
 
 def test_under_another_key_nothing_is_taken(group: Group) -> None:
     store = Store(group)
     [mine] = store.issue("c")
-    points = b64decode(mine.hiding), b64decode(mine.binding)
-    assert store.nonces.take("c", "other", mine.id, points) is None
+    assert store.take_all("c", mine, key="other") == ["unknown-commitment"]
     assert store.take("c", mine)
+
+
+def test_of_many_at_once_each_has_its_own_outcome(group: Group) -> None:
+    store = Store(group)
+    first, second, third, fourth = store.issue("c", 4)
+    [foreign] = store.issue("d")
+    mixed = msgspec.structs.replace(second, hiding=third.hiding)
+    found = store.take_all("c", fourth, mixed, first, fourth, foreign, second)
+    assert found == ["taken", "malformed", "taken", "unknown-commitment", "unknown-commitment", "taken"]
+    assert [store.take("c", each) for each in (first, second, third, fourth)] == [False, False, True, False]
+    assert store.take("d", foreign)
+    assert store.events() == {"issued": 5, "used": 5, "outstanding": 0}
+    assert store.take_all("nobody", first) == ["unknown-commitment"]
+    assert store.take_all("c") == []
+
+
+def test_no_nonces_are_drawn_while_the_lock_is_held(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(group)
+    held: list[bool] = []
+    real = round1.commit_many
+
+    def watched(share: keys.KeyPackage, count: int) -> list[tuple[round1.SigningNonces, round1.SigningCommitments]]:
+        held.append(store.nonces._lock.locked())
+        return real(share, count)
+
+    monkeypatch.setattr(round1, "commit_many", watched)
+    store.issue("c", 256)
+    assert held == [False]
 
 
 def test_names_and_points_are_fresh(group: Group) -> None:
@@ -276,8 +317,8 @@ def test_names_and_points_are_fresh(group: Group) -> None:
 def test_nothing_secret_shows_or_can_be_copied(group: Group) -> None:
     store = Store(group)
     [mine] = store.issue("c")
-    issued = store.nonces.take("c", "default", mine.id, (b64decode(mine.hiding), b64decode(mine.binding)))
-    assert issued is not None
+    [issued] = store.nonces.take("c", "default", [(mine.id, (b64decode(mine.hiding), b64decode(mine.binding)))])
+    assert isinstance(issued, Issued)
     assert repr(issued.nonces) == "<SigningNonces>"
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import ipaddress
+import json
 import logging
 import socket
 import ssl
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtensionOID
 from frost_ed25519 import SigningPackage, round1
 
-from frost_sidecar import channel
+from frost_sidecar import channel, logs
 from frost_sidecar.encoding import b64decode
 from frost_sidecar.errors import ConfigError
 from frost_sidecar.hookspecs import Authenticator, PluginContext
@@ -43,8 +45,9 @@ from frost_sidecar.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
+    from frost_sidecar.signer.reading import Reading
     from tests.signer.conftest import Rig, Server
 
 REFUSED = (aiohttp.ClientError, ConnectionError, ssl.SSLError)
@@ -201,6 +204,7 @@ async def test_each_use_is_logged_with_the_hash_that_the_audit_log_has(
     async with rig.serving() as server:
         stock = await server.commitments()
         session, _ = rig.group.session(stock.commitments[0], b"a message")
+        session = msgspec.structs.replace(session, request="the-request")
         for _ in range(2):
             await server.send("POST", SHARES_PATH, SharesRequest("default", stock.epoch, [session]))
     points = {
@@ -208,10 +212,41 @@ async def test_each_use_is_logged_with_the_hash_that_the_audit_log_has(
         for name, each in session.commitments.items()
     }
     package = SigningPackage(points, b"a message").serialize()
-    [said] = [each.__dict__ for each in caplog.records if each.getMessage() == "share"]
-    assert (said["commitment"], said["key"]) == (stock.commitments[0].id, "default")
-    assert said["package_sha256"] == hashlib.sha256(package).hexdigest()
+    [said] = [each.__dict__ for each in caplog.records if each.getMessage() == "shares"]
+    assert said["shares"] == [
+        {
+            "commitment": stock.commitments[0].id,
+            "key": "default",
+            "package_sha256": hashlib.sha256(package).hexdigest(),
+            "session": "s1",
+            "request": "the-request",
+        }
+    ]
     assert said["levelname"] == "INFO"
+
+
+async def test_the_uses_of_a_request_are_logged_together_in_lines_that_collectors_do_not_cut(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    logs.configure("info")
+    async with rig.serving() as server:
+        stock = await server.commitments(64)
+        sessions = [
+            msgspec.structs.replace(rig.group.session(each, b"m", f"{n:02}" + 62 * "s")[0], request="r" * 128)
+            for n, each in enumerate(stock.commitments)
+        ]
+        await server.send("POST", SHARES_PATH, SharesRequest("default", stock.epoch, sessions))
+    lines = [line for line in stream.getvalue().splitlines() if json.loads(line)["event"] == "shares"]
+    assert [len(json.loads(line)["shares"]) for line in lines] == [32, 32]
+    assert max(map(len, lines)) < 16 * 1024
+    said = [each for line in lines for each in json.loads(line)["shares"]]
+    assert [each["commitment"] for each in said] == [each.id for each in stock.commitments]
+    assert [each["session"] for each in said] == [each.session for each in sessions]
 
 
 async def test_refused_requests_are_logged_with_their_id(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -343,7 +378,9 @@ async def test_much_work_is_done_beside_the_event_loop(rig: Rig, count: int, *, 
     threads: list[threading.Thread] = []
 
     class WatchedNode(SignerNode):
-        def shares(self, client: str, request: SharesRequest, judged: Collection[str] | None = None) -> SharesAnswer:
+        def shares(
+            self, client: str, request: SharesRequest, judged: Mapping[str, Reading] | None = None
+        ) -> SharesAnswer:
             threads.append(threading.current_thread())
             return super().shares(client, request, judged)
 

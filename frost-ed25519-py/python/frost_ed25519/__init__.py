@@ -18,6 +18,8 @@ from frost_ed25519._native import (
     VerifyingKey,
     __version__,
     aggregate,
+    aggregate_many,
+    verify_many,
     verify_signature_share,
 )
 from frost_ed25519.exceptions import (
@@ -40,9 +42,11 @@ __all__ = [
     "VerifyingKey",
     "__version__",
     "aggregate",
+    "aggregate_many",
     "exceptions",
     "keys",
     "round1",
     "round2",
+    "verify_many",
     "verify_signature_share",
 ]

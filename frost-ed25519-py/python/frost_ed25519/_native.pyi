@@ -18,6 +18,8 @@ names a participant twice (`DuplicatedIdentifier`) or has an array for an object
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn, Self, TypeAlias, TypeVar, final
 
+from frost_ed25519.exceptions import FrostError
+
 __all__ = [
     "CIPHERSUITE",
     "Identifier",
@@ -39,13 +41,18 @@ __all__ = [
     "VerifyingShare",
     "__version__",
     "aggregate",
+    "aggregate_many",
     "commit",
+    "commit_many",
+    "decode_many",
     "generate_with_dealer",
     "part1",
     "part2",
     "part3",
     "sign",
+    "sign_many",
     "split",
+    "verify_many",
     "verify_signature_share",
 ]
 
@@ -498,6 +505,8 @@ class SigningPackage:
     @property
     def message(self) -> bytes:
         """The message to sign."""
+    def sha256(self) -> bytes:
+        """Give the SHA-256 of the byte form, 32 bytes."""
     def serialize(self) -> bytes:
         """Give the byte form."""
     @classmethod
@@ -716,6 +725,23 @@ def commit(key_package: KeyPackage) -> tuple[SigningNonces, SigningCommitments]:
     The nonces stay with the participant; the commitments go to the coordinator.
     """
 
+def commit_many(
+    key_package: KeyPackage, count: int
+) -> list[tuple[SigningNonces, SigningCommitments]]:
+    """Commit for each of `count` signatures (0 to 65535), as `commit` does.
+
+    Raises `InvalidValue` for another count.
+    """
+
+def decode_many(
+    points: Sequence[tuple[bytes, bytes]],
+) -> list[SigningCommitments | FrostError]:
+    """Make `SigningCommitments(hiding, binding)` of each pair, in their order.
+
+    A pair that it would have refused is that exception instead, which harms no
+    other. Raises nothing but `TypeError`.
+    """
+
 def sign(
     signing_package: SigningPackage, nonces: SigningNonces, key_package: KeyPackage
 ) -> SignatureShare:
@@ -729,6 +755,18 @@ def sign(
     and `IncorrectNumberOfCommitments` if it has fewer than the threshold.
     """
 
+def sign_many(
+    requests: Sequence[tuple[SigningPackage, SigningNonces, KeyPackage]],
+) -> list[SignatureShare | FrostError]:
+    """Make a signature share for each request, in their order, as `sign` does.
+
+    All nonces are gone before anything is computed, whatever comes of each. An
+    item that `sign` would have refused is that exception instead, which harms no
+    other; where an item has the nonces of one before it, it is the `NonceReused`.
+
+    Raises nothing but `TypeError`, and then no nonces are gone.
+    """
+
 def aggregate(
     signing_package: SigningPackage,
     signature_shares: _ByIdentifier[SignatureShare],
@@ -739,6 +777,33 @@ def aggregate(
     Raises `InvalidSignatureShare` with all participants whose share is bad,
     `UnknownIdentifier` if the three do not have the same participants, and
     `IncorrectNumberOfShares` if they are fewer than the threshold.
+    """
+
+def aggregate_many(
+    requests: Sequence[tuple[SigningPackage, _ByIdentifier[SignatureShare], PublicKeyPackage]],
+) -> list[Signature | FrostError]:
+    """Make a verified signature of each request, in their order, as `aggregate` does.
+
+    An item that `aggregate` would have refused is that exception instead, with
+    the same culprits, which harms no other. Raises nothing but `TypeError`.
+
+    The signatures are verified together, up to 32 at a time. 2, 8 and 32 of them
+    take 0.87, 0.71 and 0.64 of the processor time of as many calls of `aggregate`
+    (two signers; with five 0.91, 0.78 and 0.72). Where one is bad, each of those
+    it was verified with is aggregated again by itself, and it takes 1.7 of it.
+    """
+
+def verify_many(
+    requests: Sequence[tuple[VerifyingKey, bytes, Signature]],
+) -> list[FrostError | None]:
+    """Check an Ed25519 signature (key, message, signature) for each request, in their order.
+
+    `None` stands for a good one, and `InvalidSignature` for a bad one, exactly as
+    `VerifyingKey.verify` finds. Raises nothing but `TypeError`.
+
+    They are verified together, up to 32 at a time. 2, 8 and 32 of them take 0.77,
+    0.43 and 0.36 of the processor time of as many calls of `verify`. Where one is
+    bad, each of those it was verified with is checked again by itself.
     """
 
 def verify_signature_share(

@@ -1,5 +1,5 @@
 """Round two: signature shares (RFC 9591, section 5.2)."""
 
-from frost_ed25519._native import SignatureShare, sign
+from frost_ed25519._native import SignatureShare, sign, sign_many
 
-__all__ = ["SignatureShare", "sign"]
+__all__ = ["SignatureShare", "sign", "sign_many"]

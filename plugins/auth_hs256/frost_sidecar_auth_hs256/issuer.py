@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import jwt
 import msgspec
+from jwt import api_jws
 
 from frost_sidecar.hookspecs import TokenIssuer
 from frost_sidecar.model import TokenClaims
@@ -21,4 +21,4 @@ class Hs256Issuer(TokenIssuer):
         """Return the token; raises nothing."""
         await self._keyring.refresh()
         secret = self._keyring.newest.reveal()
-        return jwt.encode(msgspec.to_builtins(claims), secret, algorithm="HS256", sort_headers=True)
+        return api_jws.encode(msgspec.json.encode(claims), secret, algorithm="HS256", sort_headers=True)

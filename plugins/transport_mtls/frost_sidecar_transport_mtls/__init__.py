@@ -30,4 +30,4 @@ def make_transport(context: PluginContext) -> Transport:
         ConfigError: a TLS file or a signer's ``server_name`` cannot be used, or a setting is wrong.
     """
     settings = context.settings(Settings)
-    return MtlsTransport(PinnedContexts.following(context), settings)
+    return MtlsTransport(PinnedContexts.following(context), settings, context.signers)

@@ -28,8 +28,8 @@ class PinnedObject(ssl.SSLObject):
     """The context that the connection was asked of; without one no peer is right."""
     alert: str | None = None
     """The TLS alert that arrived after the handshake; for whoever explains the connection's end."""
-    used: bool = False
-    """Whether a call went over it already."""
+    taken: float | None = None
+    """When the last call took it, on the monotonic clock; None before the first."""
     ends: float = 0.0
     """When either side's certificate ends to be valid, seconds since the epoch."""
 

@@ -13,6 +13,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     connections_per_signer: Annotated[int, Meta(ge=1, le=1024)] = 64
     """Most connections to one signer at once; further calls wait for a free one, inside their deadline. Not fewer than
     the coordinator's ``signing.calls_per_signer``, or that wait is held against the signer."""
+    warm_connections: Annotated[int, Meta(ge=0, le=64)] = 2
+    """How many connections to each configured signer are opened at start and kept open, so that calls find one. Not
+    fewer than the coordinator's ``signing.batches_per_signer``; never more than ``connections_per_signer``. None are
+    where ``keepalive_seconds`` is below 1."""
     connect_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
     """How long TCP connect and TLS handshake together may take."""
     keepalive_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0
