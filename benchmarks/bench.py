@@ -55,7 +55,10 @@ def measure(plan: Plan, parts: list[str], *, with_curves: bool, console: Console
             figures |= result.figures
             raw[name] = result.raw
         if with_curves:
-            measured["curves"] = curves.measure(session)
+            try:
+                measured["curves"] = curves.measure(session)
+            except (rust_tools.ToolError, ClusterError) as error:  # the figures are measured all the same
+                console.print(f"[bold red]No charts:[/] {escape(str(error))}")
     ordered = {name: figures[name] for name in TARGETS if name in figures}
     return {**ordered, "environment": environment.describe(), "alternations": raw, **measured}
 
@@ -102,7 +105,7 @@ def main() -> None:
     if output is not None:
         output.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     if output == report.REPORT:
-        if arguments.charts:
+        if "curves" in figures:
             curves.draw(figures["curves"])
         report.main()
     if arguments.json:
@@ -110,6 +113,8 @@ def main() -> None:
     else:
         show(figures)
     console.print(f"Measured in {time.monotonic() - started:.0f} s.")
+    if arguments.charts and "curves" not in figures:
+        sys.exit(1)
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:

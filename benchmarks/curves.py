@@ -21,7 +21,7 @@ def measure(session: Session) -> dict[str, Raw]:
 
 def _concurrency(session: Session) -> Raw:
     plan, stand = session.plan, session.stand
-    servers = {"ours": stand.sidecar("curve"), "rust": stand.opponent("curve-rust")}
+    servers = {"ours": stand.sidecar("audit"), "rust": stand.opponent("rust")}
     raw: Raw = []
     with session.part("against concurrency", len(plan.concurrencies) * 2):
         for in_flight in plan.concurrencies:

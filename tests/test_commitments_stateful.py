@@ -339,5 +339,5 @@ class Stocked(RuleBasedStateMachine):
             self.loop.close()
 
 
-Stocked.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Stocked.TestCase.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
 TestStocked = Stocked.TestCase

@@ -413,6 +413,6 @@ class Cluster(RuleBasedStateMachine):
 
 # What happens depends on time as well, so that no shorter example is looked for: it would take minutes, and find none.
 Cluster.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+    max_examples=20, stateful_step_count=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 TestCluster = Cluster.TestCase

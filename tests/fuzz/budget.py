@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.engine import Target, hold
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 
 
 def explore(target: Target, share: float = 1.0) -> None:

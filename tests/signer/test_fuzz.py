@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.signer.conftest import Reply, Rig
 
 SETTINGS = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["1", "01", "A" * 44])
 VALUES = st.recursive(
