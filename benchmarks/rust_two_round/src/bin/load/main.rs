@@ -116,7 +116,7 @@ fn cpu_seconds() -> Result<f64, nix::Error> {
 }
 
 async fn worker(plan: Rc<Plan>, tally: Rc<RefCell<Tally>>) {
-    let mut message = vec![b'.'; plan.message_bytes];
+    let mut message = vec![b'#'; plan.message_bytes];
     message[..8].copy_from_slice(&plan.run.to_le_bytes());
     let mut request = Vec::with_capacity(plan.before.len() + plan.message_bytes * 2);
     let mut text = String::new();
